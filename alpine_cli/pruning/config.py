@@ -1,0 +1,142 @@
+"""What to prune and how: one frozen record, free of torch so that the command line can read it.
+
+`PruningConfig` is a plain dataclass. `alpine_cli.config` nests it in its pydantic models, which
+validate it field by field (see `__pydantic_config__`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal, get_args
+
+from alpine_cli.pruning.errors import PruningError
+
+__all__ = ["EngineName", "Merge", "Protect", "PruningConfig", "resolve_layers"]
+
+Merge = Literal["mean", "none"]
+Protect = Literal["special", "ends"]
+EngineName = Literal["packed", "padded", "reference"]
+
+_NAMED_LAYERS = ("none", "all", "odd", "even")
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """The settings of the pruning layer (ALPINE §3; design §4).
+
+    Attributes:
+        layers: which encoder layers prune: "none", "all", "odd", "even" (layer 0 is even) or a
+            comma-separated list of layer indices such as "0,2,4".
+        alpha: half-width of the kept band in standard deviations: a token stays if its score lies
+            in [μ − ασ, μ + ασ]. Smaller prunes more. The paper uses 1.0 throughout.
+        merge: "mean" appends the mean of the removed hidden states as one merged token (the
+            published rule); "none" drops them.
+        protect: tokens that are never removed and never counted in μ and σ. "special": the
+            input's own first and last token, wherever they now stand. "ends": the first and last
+            position of the current sequence, as the published code does (from the second pruned
+            layer on that protects the merged token instead of the separator).
+        engine: "packed" (no padding anywhere, the fast one), "padded" (vectorised, padded to the
+            longest) or "reference" (the published algorithm, sample by sample).
+
+    Raises:
+        PruningError: a field is out of range; the message names the field and the value.
+    """
+
+    # Read by pydantic when this record is nested in one of its models.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    layers: str = "none"
+    alpha: float = 1.0
+    merge: Merge = "mean"
+    protect: Protect = "special"
+    engine: EngineName = "packed"
+
+    def __post_init__(self) -> None:
+        _parse_layers(self.layers)
+        if isinstance(self.alpha, bool) or not isinstance(self.alpha, int | float):
+            raise PruningError(f"alpha: must be a number (got {self.alpha!r})")
+        if not math.isfinite(self.alpha) or self.alpha <= 0:
+            raise PruningError(f"alpha: must be finite and > 0 (got {self.alpha})")
+        for name, allowed in (
+            ("merge", get_args(Merge)),
+            ("protect", get_args(Protect)),
+            ("engine", get_args(EngineName)),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise PruningError(f"{name}: must be one of {', '.join(allowed)} (got {value!r})")
+
+    def resolve(self, num_layers: int) -> tuple[int, ...]:
+        """Indices of the layers that prune in an encoder of `num_layers` layers, ascending.
+
+        Raises:
+            PruningError: an index is not below `num_layers`, or the encoder has no layer to prune.
+        """
+        return resolve_layers(self.layers, num_layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values, for checkpoints and result files."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PruningConfig:
+        """Read back what `to_dict` wrote; settings that an older file lacks take their default.
+
+        Raises:
+            PruningError: an unknown setting, or a value out of range.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise PruningError(
+                f"unknown pruning setting {', '.join(map(repr, unknown))};"
+                f" known: {', '.join(sorted(known))}"
+            )
+        return cls(**values)
+
+
+def _parse_layers(layers: str) -> tuple[int, ...] | str:
+    """A name as it is, or the indices of a list; checks everything but the encoder's depth."""
+    if not isinstance(layers, str):
+        raise PruningError(
+            f"layers: must be {', '.join(_NAMED_LAYERS)} or a list such as '0,2,4' (got {layers!r})"
+        )
+    if layers in _NAMED_LAYERS:
+        return layers
+    parts = [part.strip() for part in layers.split(",")]
+    # `str.isdecimal` alone would let other scripts' digits through
+    bad = [part for part in parts if not (part.isascii() and part.isdecimal())]
+    if bad:
+        raise PruningError(
+            f"layers: {bad[0]!r} is neither a layer index nor one of"
+            f" {', '.join(_NAMED_LAYERS)} (got {layers!r})"
+        )
+    indices = [int(part) for part in parts]
+    duplicates = sorted({index for index in indices if indices.count(index) > 1})
+    if duplicates:
+        raise PruningError(f"layers: {duplicates[0]} is listed more than once (got {layers!r})")
+    return tuple(sorted(indices))
+
+
+def resolve_layers(layers: str, num_layers: int) -> tuple[int, ...]:
+    """Turn a `layers` setting into ascending layer indices; see `PruningConfig.resolve`."""
+    parsed = _parse_layers(layers)
+    if parsed == "none":
+        return ()
+    if isinstance(parsed, str):
+        start, step = {"all": (0, 1), "even": (0, 2), "odd": (1, 2)}[parsed]
+        indices = tuple(range(start, num_layers, step))
+        if not indices:
+            raise PruningError(
+                f"layers: {layers!r} selects no layer of an encoder with {num_layers} layer(s)"
+            )
+        return indices
+    beyond = [index for index in parsed if index >= num_layers]
+    if beyond:
+        raise PruningError(
+            f"layers: index {beyond[0]} is out of range: the encoder has {num_layers} layer(s),"
+            f" so the last index is {num_layers - 1} (got {layers!r})"
+        )
+    return parsed
