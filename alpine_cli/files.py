@@ -1,0 +1,104 @@
+"""Writing output files: whole or not at all, and never over somebody's work unasked.
+
+A file written here appears under its name only when it is complete: the bytes go to a temporary
+file in the same folder (so that the rename stays on one file system), are flushed to the disk,
+and the temporary file then takes the name with `os.replace`, which is atomic. A process killed
+at any instant leaves the old file or the new one, never a half. Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from alpine_cli.errors import OutputExistsError
+
+__all__ = ["atomic_path", "refuse_existing", "sha256_of", "write_atomic"]
+
+_CHUNK_BYTES = 1 << 20
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Stop before any work is done if `path` is taken and may not be replaced.
+
+    An empty folder counts as free, so that an output folder made beforehand is accepted.
+
+    Raises:
+        OutputExistsError: `path` exists and `force` is false.
+    """
+    if force or not os.path.lexists(path):
+        return
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    raise OutputExistsError(
+        f"{path}: already exists; nothing was written. "
+        "Choose another output, or pass --force to replace it"
+    )
+
+
+@contextmanager
+def atomic_path(path: Path, *, force: bool = True) -> Iterator[Path]:
+    """Lend a temporary path that becomes `path` when the block ends well.
+
+    For libraries that insist on writing to a path themselves. The temporary file keeps the
+    suffixes of `path`, because such libraries read the format off them. If the block raises,
+    the temporary file is removed and `path` is left as it was. Missing parent folders are made.
+
+    Raises:
+        OutputExistsError: `path` exists and `force` is false (checked before and after the work).
+        FileNotFoundError: the block ended without writing the file.
+    """
+    path = Path(path)
+    refuse_existing(path, force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The random part keeps parallel writers apart; the leading dot keeps globs from seeing it.
+    temporary = path.with_name(f".{secrets.token_hex(6)}.{path.name}")
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        refuse_existing(path, force)
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_atomic(path: Path, data: bytes | str, *, force: bool = True) -> None:
+    """Write `data` to `path` as one step; text is encoded as UTF-8 and newlines are kept.
+
+    Raises:
+        OutputExistsError: `path` exists and `force` is false.
+    """
+    with atomic_path(Path(path), force=force) as temporary:
+        temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal; the file is read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _flush_to_disk(path: Path) -> None:
+    # Without this a power cut after the rename could leave the new name with no contents.
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    # The rename itself lives in the folder. Windows cannot open folders; losing only the
+    # rename leaves the old file whole, which is still the promise.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
