@@ -1,0 +1,330 @@
+"""What a run is made of: the fields, their defaults, ranges and meaning, and how they are read.
+
+    config = load_config(Path("configs/alpine/codebert-defect-detection-even.yaml"),
+                         ["train.lr=1e-5"], {"data": "data/devign"})
+
+Later sources win: defaults < YAML file < `--set` < options. Every invalid field is reported at
+once, with its source. The descriptions below are the reference and the help text; the resolved
+config is saved with the run (`config.yaml`) and reads back to an equal one.
+
+Free of torch, so that a bad config is answered at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from alpine_cli.config_errors import InvalidFieldsError, explain
+from alpine_cli.config_source import Settings
+from alpine_cli.errors import ConfigError
+from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.errors import PruningError
+from alpine_cli.tasks.data import Columns
+from alpine_cli.tasks.registry import resolve_task
+
+__all__ = [
+    "ColumnsConfig",
+    "LimitConfig",
+    "RunConfig",
+    "TrainConfig",
+    "describe_fields",
+    "load_config",
+]
+
+_STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TrainConfig(BaseModel):
+    """How a model is fine-tuned. The defaults are those of the ALPINE paper."""
+
+    model_config = _STRICT
+
+    epochs: int = Field(default=5, ge=1, description="Passes over the training split.")
+    batch_size: int = Field(
+        default=32,
+        ge=1,
+        description="Samples per optimiser step, over all processes and accumulation pieces.",
+    )
+    eval_batch_size: int = Field(
+        default=64, ge=1, description="Samples per forward pass in evaluation."
+    )
+    lr: float = Field(default=2e-5, gt=0, description="Peak learning rate of AdamW.")
+    warmup: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of the steps over which the learning rate rises.",
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's weight decay.")
+    adam_epsilon: float = Field(default=1e-8, gt=0, description="AdamW's epsilon.")
+    grad_norm: float = Field(
+        default=1.0, ge=0, description="Clip gradients to this norm; 0: do not clip."
+    )
+    grad_accum: int = Field(
+        default=1,
+        ge=1,
+        description="Split each batch into this many pieces: less memory, the same gradient.",
+    )
+    seed: int = Field(
+        default=123456, ge=0, lt=2**32, description="Seeds weights, dropout and shuffling."
+    )
+    max_length: int = Field(
+        default=512,
+        ge=3,
+        description="Tokens per function, special tokens included; longer is cut.",
+    )
+    group_by_length: bool = Field(
+        default=True, description="Batch samples of similar length (still shuffled): less padding."
+    )
+    bf16: bool = Field(
+        default=False, description="Compute in bfloat16 (autocast); weights stay float32."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Recompute activations in the backward pass: less memory, more time.",
+    )
+    log_steps: int = Field(
+        default=10, ge=1, description="Optimiser steps between two logged losses."
+    )
+    save_steps: int = Field(
+        default=200, ge=1, description="Optimiser steps between two saves of the resumable state."
+    )
+
+
+class ColumnsConfig(BaseModel):
+    """Names of the columns of one's own data; unset ones keep the task's usual name."""
+
+    model_config = _STRICT
+
+    code: str | None = Field(
+        default=None, description="Column of the function (of a pair: the first)."
+    )
+    code2: str | None = Field(default=None, description="Column of a pair's second function.")
+    label: str | None = Field(default=None, description="Column of the label, 0 or 1.")
+    id: str | None = Field(
+        default=None, description="Column of the sample's name; default: row number."
+    )
+
+    def to_columns(self) -> Columns | None:
+        """The data reader's form; None where no column is named."""
+        columns = Columns(**self.model_dump())
+        return None if columns == Columns() else columns
+
+
+class LimitConfig(BaseModel):
+    """Use only the first N samples of a split (for trials); unset: all."""
+
+    model_config = _STRICT
+
+    train: int | None = Field(default=None, ge=1, description="Training samples to use.")
+    valid: int | None = Field(default=None, ge=1, description="Validation samples to use.")
+    test: int | None = Field(default=None, ge=1, description="Test samples to use.")
+
+    def to_limits(self) -> dict[str, int] | None:
+        """The data reader's form; None where nothing is limited."""
+        limits = {name: value for name, value in self.model_dump().items() if value is not None}
+        return limits or None
+
+
+def _canonical_task(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value  # pydantic then says that it must be text
+    try:
+        return resolve_task(value).name
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _limit_sections(value: Any) -> Any:
+    """`limit: 100` limits every split."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return dict.fromkeys(LimitConfig.model_fields, value)
+    return value
+
+
+def _pruning(value: Any) -> Any:
+    """Build the pruning settings field by field, so that all their errors are reported at once."""
+    if not isinstance(value, Mapping):
+        return value
+    known = {field.name: field for field in dataclasses.fields(PruningConfig)}
+    errors: list[tuple[tuple[str, ...], str]] = []
+    clean: dict[str, Any] = {}
+    for name, raw in value.items():
+        if name not in known:
+            errors.append(((str(name),), "extra_forbidden"))
+            continue
+        setting = raw
+        if name == "layers":
+            setting = _layers_text(raw)
+        elif name == "alpha" and isinstance(raw, str):
+            setting = _number(raw)
+        try:
+            PruningConfig(**{name: setting})
+        except PruningError as error:
+            errors.append(((name,), str(error).removeprefix(f"{name}: ")))
+        else:
+            clean[name] = setting
+    if errors:
+        raise InvalidFieldsError(errors)
+    return PruningConfig(**clean)
+
+
+def _layers_text(value: Any) -> Any:
+    """YAML reads `layers: 3` as a number and `[0, 2]` as a list; both mean layer indices."""
+    indices = value if isinstance(value, list) else [value]
+    if indices and all(isinstance(index, int) and not isinstance(index, bool) for index in indices):
+        return ",".join(map(str, indices))
+    return value
+
+
+def _number(text: str) -> float | str:
+    """YAML 1.1 reads `1e-1` as text; numbers are numbers."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+class RunConfig(BaseModel):
+    """One fine-tuning run: which model, on which task and data, pruned how, trained how."""
+
+    model_config = _STRICT
+
+    model: str = Field(
+        min_length=1,
+        description="codebert, graphcodebert, unixcoder, a hub id or a local directory.",
+    )
+    task: Annotated[str, BeforeValidator(_canonical_task)] = Field(
+        description="defect-detection or clone-detection."
+    )
+    data: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Directory of the task's data; layouts: see the README.",
+    )
+    head: str | None = Field(
+        default=None, description="Classification head: alpine or standard; default: the task's."
+    )
+    mode_prefix: bool | None = Field(
+        default=None,
+        description="Put UniXcoder's <encoder-only> before the code; default: on for UniXcoder.",
+    )
+    columns: ColumnsConfig = Field(
+        default_factory=ColumnsConfig, description="Column names of one's own data."
+    )
+    limit: Annotated[LimitConfig, BeforeValidator(_limit_sections)] = Field(
+        default_factory=LimitConfig,
+        description="First N samples of each split; a number limits all three.",
+    )
+    prune: Annotated[PruningConfig, BeforeValidator(_pruning)] = Field(
+        default_factory=PruningConfig, description="Which layers prune, and how."
+    )
+    train: TrainConfig = Field(
+        default_factory=TrainConfig, description="How the model is fine-tuned."
+    )
+    device: Literal["cpu", "cuda"] | None = Field(
+        default=None,
+        description="cpu or cuda; default: cuda where there is one.",
+    )
+    output: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Run directory; default: runs/<model>-<task>-<layers>-seed<seed>.",
+    )
+
+    @field_validator("head")
+    @classmethod
+    def _head_fits_task(cls, head: str | None, info: ValidationInfo) -> str | None:
+        task = info.data.get("task")  # absent where the task itself is invalid
+        if head is not None and task is not None and head not in resolve_task(task).heads:
+            raise ValueError(f"must be one of {', '.join(resolve_task(task).heads)} for {task}")
+        return head
+
+    def run_dir(self) -> Path:
+        """The run directory: `output`, or a name made of model, task, layers and seed."""
+        if self.output is not None:
+            return Path(self.output)
+        model = re.sub(r"[^\w.-]+", "-", Path(self.model).name).strip("-.") or "model"
+        layers = self.prune.layers.replace(" ", "").replace(",", "-")
+        return Path("runs") / f"{model}-{self.task}-{layers}-seed{self.train.seed}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values, for checkpoints and results."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """All fields as a YAML document that `load_config` reads back to an equal config."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def load_config(
+    path: Path | None = None,
+    overrides: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Read, merge and validate a run's settings.
+
+    Args:
+        path: a YAML file, or None to start from the defaults.
+        overrides: `--set` texts such as "train.lr=1e-5".
+        options: command-line options by dotted field name ("prune.alpha"); None means not given.
+
+    Raises:
+        ConfigError: lists every invalid field, one per line, with the source of each.
+    """
+    settings = Settings.from_file(path)
+    settings.apply_overrides(overrides)
+    settings.apply(
+        (tuple(name.split(".")), value, option_flag(name))
+        for name, value in (options or {}).items()
+        if value is not None
+    )
+    try:
+        return RunConfig.model_validate(settings.values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, settings, describe_fields(), option_flag)) from error
+
+
+def option_flag(name: str) -> str:
+    """The command-line option of a field: "train.batch_size" is `--batch-size`."""
+    return "--" + name.rpartition(".")[2].replace("_", "-")
+
+
+def describe_fields() -> dict[str, str]:
+    """Every field by dotted name, with its description: the reference of configs and `--set`."""
+    reference: dict[str, str] = {}
+    for name, info in RunConfig.model_fields.items():
+        kind = info.annotation
+        if kind is PruningConfig:
+            reference |= {f"prune.{key}": text for key, text in _pruning_descriptions().items()}
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            for key, nested in kind.model_fields.items():
+                reference[f"{name}.{key}"] = nested.description or ""
+        else:
+            reference[name] = info.description or ""
+    return reference
+
+
+def _pruning_descriptions() -> dict[str, str]:
+    """The pruning record is a plain dataclass: its docstring's Attributes are its descriptions."""
+    text = (PruningConfig.__doc__ or "").partition("Attributes:")[2].partition("Raises:")[0]
+    names = "|".join(field.name for field in dataclasses.fields(PruningConfig))
+    parts = re.split(rf"^\s*({names}): ", text, flags=re.MULTILINE)
+    return {
+        name: " ".join(body.split()) for name, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
