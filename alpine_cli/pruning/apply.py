@@ -1,0 +1,302 @@
+"""prune, unprune, trace, replay: the public entry to the pruning room.
+
+`prune` attaches hooks to a stock transformers model and remembers them in one `Pruning` record on
+its base model (attribute `_alpine_pruning`); `unprune` takes both away. Weights, classes of the
+model and its `state_dict` stay as they are, so `save_pretrained` writes what it always wrote.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.engines import Engine, PackedEngine, PaddedEngine
+from alpine_cli.pruning.errors import PruningError
+from alpine_cli.pruning.patch import attention_function
+from alpine_cli.pruning.patch.family import Detach, Family
+from alpine_cli.pruning.patch.registry import find_base_model
+from alpine_cli.pruning.plan import PruningPlan, initial_tokens
+from alpine_cli.pruning.reference import ReferenceEngine
+from alpine_cli.pruning.run import LAYER_RUN, RUN, PruningRun
+from alpine_cli.pruning.tracing import Trace, TracedForward
+
+__all__ = ["is_pruned", "prune", "replay", "trace", "unprune"]
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
+_RECORD = "_alpine_pruning"
+_ENGINES: dict[str, Engine] = {
+    "packed": PackedEngine(),
+    "padded": PaddedEngine(),
+    "reference": ReferenceEngine(),
+}
+
+
+def prune(model: ModelT, config: PruningConfig) -> ModelT:
+    """Make an encoder prune tokens as it runs (ALPINE, FSE 2025), in place.
+
+    `model(**batch)` works as before. The encoder returns its ModelOutput with `last_hidden_state`
+    (B, L', D): kept tokens in order, merged tokens after them, zeros behind, L' the longest
+    sequence left; the first valid token of every row stands at position 0. `hidden_states` are
+    padded per layer in the same way, `attentions` are (B, H, L_l, L_l) per layer. A row without
+    any valid token comes back as zeros.
+
+    Args:
+        model: a transformers encoder of a supported family, with or without a head that reads
+            its first token or pooled output, or a module that contains exactly one such model.
+        config: what to prune. On a model that is pruned already it replaces the old settings.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UnsupportedModelError: no supported family, or a head that reads every token.
+        PruningError: `config.layers` does not fit the encoder's depth.
+    """
+    base, family = find_base_model(model)
+    layers = config.resolve(len(family.layers(base)))
+    record = _record_of(base)
+    if record is None:
+        record = Pruning(config, layers)
+        setattr(base, _RECORD, record)
+        record.attach(base, family)
+    record.config, record.layers = config, layers
+    return model
+
+
+def unprune(model: ModelT) -> ModelT:
+    """Give back the stock model; without effect on a model that is not pruned."""
+    base, _ = find_base_model(model)
+    record = _record_of(base)
+    if record is not None:
+        record.detach(base)
+        delattr(base, _RECORD)
+    return model
+
+
+def is_pruned(model: nn.Module) -> bool:
+    """Whether `prune` has been called on this model (with any layers, "none" included)."""
+    base, _ = find_base_model(model)
+    return _record_of(base) is not None
+
+
+@contextmanager
+def trace(model: nn.Module) -> Iterator[Trace]:
+    """Record what every forward pass of a pruned model does to its tokens.
+
+    Raises:
+        PruningError: the model is not pruned (layers="none" traces an unpruned run).
+    """
+    record = _require_record(model)
+    recorded = Trace()
+    record.traces.append(recorded)
+    try:
+        yield recorded
+    finally:
+        # by identity: dataclass equality would compare tensors
+        record.traces[:] = [other for other in record.traces if other is not recorded]
+
+
+@contextmanager
+def replay(model: nn.Module, traced: TracedForward) -> Iterator[None]:
+    """Remove exactly the tokens that an earlier forward pass removed, whatever the scores say.
+
+    For comparing engines, gradients and precisions on one and the same plan. The input must have
+    the lengths of the traced one.
+    """
+    record = _require_record(model)
+    if record.given_plans is not None:
+        raise PruningError("replay() is already under way on this model")
+    record.given_plans = dict(traced.plans)
+    try:
+        yield
+    finally:
+        record.given_plans = None
+
+
+def _record_of(base: nn.Module) -> Pruning | None:
+    return getattr(base, _RECORD, None)
+
+
+def _require_record(model: nn.Module) -> Pruning:
+    base, _ = find_base_model(model)
+    record = _record_of(base)
+    if record is None:
+        raise PruningError(
+            f'{type(base).__name__} is not pruned; call prune(model, PruningConfig(layers="none"))'
+            " first to follow an unpruned run"
+        )
+    return record
+
+
+@dataclass(eq=False)
+class Pruning:
+    """What `prune` left on a base model: settings, hooks to take away, and who is watching."""
+
+    config: PruningConfig
+    layers: tuple[int, ...]
+    detaches: list[Detach] = field(default_factory=list)
+    stock_attention: str | None = None
+    traces: list[Trace] = field(default_factory=list)
+    given_plans: dict[int, PruningPlan] | None = None
+
+    def attach(self, base: PreTrainedModel, family: Family) -> None:
+        """Hook the base model, its encoder and its layers."""
+        attention_function.register()
+        self.stock_attention = base.config._attn_implementation
+        base.config._attn_implementation = attention_function.ATTENTION
+        enter, finish = _EnterModel(self, family), _FinishModel(self)
+        self.detaches += [
+            base.register_forward_pre_hook(enter, with_kwargs=True).remove,
+            base.register_forward_hook(finish, with_kwargs=True).remove,
+            family.encoder(base).register_forward_hook(_leave_encoder, with_kwargs=True).remove,
+        ]
+        for index, layer in enumerate(family.layers(base)):
+            bind = layer.register_forward_pre_hook(_BindLayer(index), with_kwargs=True)
+            self.detaches += [bind.remove, family.attach(layer)]
+
+    def detach(self, base: PreTrainedModel) -> None:
+        """Take away everything that `attach` added."""
+        for detach in self.detaches:
+            detach()
+        base.config._attn_implementation = self.stock_attention
+
+
+@dataclass(eq=False)
+class _EnterModel:
+    """Pre-hook of the base model: lay the input out for the engine and start a run.
+
+    Embeddings, too, then see packed ids; position and token-type ids are packed with them.
+    """
+
+    pruning: Pruning
+    family: Family
+
+    def __call__(
+        self, model: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        kwargs = _as_kwargs(model, args, kwargs)
+        for name in ("encoder_hidden_states", "past_key_values", "use_cache"):
+            if kwargs.get(name):
+                raise PruningError(f"a pruned encoder does not take {name}")
+        ids, embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
+        given = ids if ids is not None else embeds
+        if given is None or (ids is not None and embeds is not None):
+            raise PruningError("give exactly one of input_ids and inputs_embeds")
+        mask_BL = _validity(kwargs.get("attention_mask"), given)
+        tokens = initial_tokens(mask_BL)
+        config = self.pruning.config
+        run = PruningRun(
+            config=config,
+            engine=_ENGINES[config.engine],
+            pruned_layers=self.pruning.layers,
+            tokens=[tokens],
+            want_attentions=_asked(model, kwargs, "output_attentions"),
+            keeps_scores=bool(self.pruning.traces),
+        )
+        if self.pruning.given_plans is not None:
+            run.give_plans(self.pruning.given_plans)
+
+        if kwargs.get("position_ids") is None:
+            shape = (given.shape[0], given.shape[1])
+            kwargs["position_ids"] = self.family.positions(model, ids, shape, given.device)
+        valid_T = mask_BL.reshape(-1).nonzero().squeeze(1)
+        for name in ("input_ids", "inputs_embeds", "position_ids", "token_type_ids"):
+            value = kwargs.get(name)
+            if value is not None:
+                value = value.expand(*mask_BL.shape, *value.shape[2:])
+                packed = value.reshape(-1, *value.shape[2:]).index_select(0, valid_T)
+                kwargs[name] = run.engine.enter(packed, tokens.ragged)
+        kwargs["attention_mask"] = None
+        returns_tuple = not _asked(model, kwargs, "return_dict", default=True)
+        if returns_tuple and _asked(model, kwargs, "output_hidden_states"):
+            raise PruningError("output_hidden_states of a pruned encoder needs return_dict=True")
+        kwargs[RUN] = run
+        return (), kwargs
+
+
+def _as_kwargs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """All arguments by name, as the model's own forward names them."""
+    if not args:
+        return dict(kwargs)
+    names = [
+        name
+        for name, parameter in inspect.signature(model.forward).parameters.items()
+        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    ]
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def _validity(attention_mask: Tensor | None, given: Tensor) -> Tensor:
+    """(B, L) bool: which positions hold tokens. Without a mask all do, as in stock models."""
+    if attention_mask is None:
+        return torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
+    if attention_mask.shape != given.shape[:2]:
+        raise PruningError(
+            f"attention_mask must be (batch, length) = {tuple(given.shape[:2])} with 1 for tokens"
+            f" and 0 for padding (got shape {tuple(attention_mask.shape)})"
+        )
+    return attention_mask != 0
+
+
+def _asked(
+    model: PreTrainedModel, kwargs: dict[str, Any], name: str, default: bool = False
+) -> bool:
+    """A switch of transformers' forward, given by argument or else by config."""
+    value = kwargs.get(name)
+    return bool(getattr(model.config, name, default) if value is None else value)
+
+
+@dataclass(frozen=True, eq=False)
+class _BindLayer:
+    """Pre-hook of a layer: narrow the run to this layer for everything below it."""
+
+    index: int
+
+    def __call__(
+        self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        run: PruningRun = kwargs[RUN]
+        return args, {**kwargs, LAYER_RUN: run.at(self.index)}
+
+
+def _leave_encoder(
+    encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+) -> Any:
+    """Hook of the encoder: give heads and poolers the padded layout they expect."""
+    run: PruningRun = kwargs[RUN]
+    ragged = run.tokens[-1].ragged
+    output.last_hidden_state = run.engine.leave(output.last_hidden_state, ragged)
+    return output
+
+
+@dataclass(frozen=True, eq=False)
+class _FinishModel:
+    """Hook of the base model: re-lay recorded hidden states, tell the traces."""
+
+    pruning: Pruning
+
+    def __call__(
+        self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
+        run: PruningRun = kwargs[RUN]
+        hidden_states = getattr(output, "hidden_states", None)
+        if hidden_states is not None:
+            # The last entry is last_hidden_state itself, which has left the layout already.
+            output["hidden_states"] = tuple(
+                hidden_SND
+                if hidden_SND is None or hidden_SND is output.last_hidden_state
+                else run.engine.leave(hidden_SND, tokens.ragged)
+                for hidden_SND, tokens in zip(hidden_states, run.tokens, strict=True)
+            )
+        for recorded in self.pruning.traces:
+            recorded.calls.append(TracedForward.of(run))
+        return output

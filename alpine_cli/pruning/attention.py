@@ -1,0 +1,215 @@
+"""Attention over packed sequences, with the scores of the tokens where they are asked for.
+
+Two back ends behind one signature (`Attend`); others join through `choose_backend`:
+- `attend_per_sequence`: one sequence after the other, no padding at all. On a CPU the call
+  overhead is small against the work, and an attention matrix that is consumed while it is still
+  in cache makes scores cost about a tenth of the attention itself.
+- `attend_padded`: one batched call over left-aligned padding, for devices where a launch per
+  sequence is dear.
+
+Neither computes an attention matrix that nobody reads: without scores both use PyTorch's SDPA.
+Scores are taken before attention dropout and carry no gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from alpine_cli.pruning.packed import Ragged, pack, unpack
+from alpine_cli.pruning.scoring import received_attention
+
+__all__ = [
+    "Attend",
+    "Attended",
+    "attend_grid",
+    "attend_padded",
+    "attend_per_sequence",
+    "choose_backend",
+    "grid_probabilities",
+]
+
+_CHUNK_BYTES = 4 << 20
+"""Attention probabilities worked on at once on a CPU: small enough to stay in its cache."""
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What one attention returns.
+
+    Attributes:
+        out_THd: (T, H, d) attended values.
+        scores_T: (T,) float32 mean attention received; None unless asked for.
+    """
+
+    out_THd: Tensor
+    scores_T: Tensor | None
+
+
+class Attend(Protocol):
+    """Attention of every sequence to itself.
+
+    q, k and v are (T, H, d); `scaling` multiplies the logits; `dropout` is the probability with
+    which attention probabilities are dropped (0 outside training).
+    """
+
+    def __call__(
+        self,
+        q_THd: Tensor,
+        k_THd: Tensor,
+        v_THd: Tensor,
+        ragged: Ragged,
+        *,
+        scaling: float,
+        dropout: float,
+        want_scores: bool,
+    ) -> Attended:
+        """Attend, and score the tokens if `want_scores`."""
+
+
+def choose_backend(device: torch.device) -> Attend:
+    """The back end that serves a device best."""
+    return attend_per_sequence if device.type == "cpu" else attend_padded
+
+
+def attend_per_sequence(
+    q_THd: Tensor,
+    k_THd: Tensor,
+    v_THd: Tensor,
+    ragged: Ragged,
+    *,
+    scaling: float,
+    dropout: float,
+    want_scores: bool,
+) -> Attended:
+    """One sequence after the other, without padding. See `Attend`."""
+    trains = torch.is_grad_enabled() and (
+        q_THd.requires_grad or k_THd.requires_grad or v_THd.requires_grad
+    )
+    q_HTd, k_HTd, v_HTd = (x.transpose(0, 1) for x in (q_THd, k_THd, v_THd))
+    outs: list[Tensor] = []
+    scores: list[Tensor] = []
+    for start, stop in ragged.spans():
+        q, k, v = (x[:, start:stop] for x in (q_HTd, k_HTd, v_HTd))  # (H, n, d)
+        if not want_scores:
+            out = F.scaled_dot_product_attention(
+                q[None], k[None], v[None], dropout_p=dropout, scale=scaling
+            )[0]
+        elif trains or dropout:
+            out, received = _attend_scored(q, k, v, scaling, dropout)
+            scores.append(received)
+        else:
+            out, received = _attend_scored_in_chunks(q, k, v, scaling)
+            scores.append(received)
+        outs.append(out.transpose(0, 1))
+    out_THd = torch.cat(outs) if outs else torch.zeros_like(v_THd)
+    if not want_scores:
+        return Attended(out_THd, None)
+    no_scores = q_THd.new_zeros(0, dtype=torch.float32)
+    return Attended(out_THd, torch.cat(scores) if scores else no_scores)
+
+
+def _attend_scored(
+    q: Tensor, k: Tensor, v: Tensor, scaling: float, dropout: float
+) -> tuple[Tensor, Tensor]:
+    """Attention of one sequence (H, n, d) with its scores (n,), differentiable."""
+    probs = _softmax(torch.matmul(q, k.transpose(1, 2)) * scaling)
+    received = received_attention(probs[None])[0]
+    probs = F.dropout(probs.to(v.dtype), p=dropout, training=dropout > 0)
+    return torch.matmul(probs, v), received
+
+
+def _attend_scored_in_chunks(
+    q: Tensor, k: Tensor, v: Tensor, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """The same for inference, a few heads at a time: probabilities never leave the cache."""
+    heads, n, _ = q.shape
+    chunk = max(1, min(heads, _CHUNK_BYTES // (4 * n * n)))
+    out = torch.empty_like(v)
+    received = torch.zeros(n, dtype=torch.float32, device=q.device)
+    k_HdN = k.transpose(1, 2)
+    for first in range(0, heads, chunk):
+        part = slice(first, first + chunk)
+        probs = _softmax(torch.bmm(q[part] * scaling, k_HdN[part]))
+        received += probs.sum(dim=(0, 1))
+        out[part] = torch.bmm(probs.to(v.dtype), v[part])
+    return out, received / (heads * n)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Softmax over keys, in float32 at least: scores must not carry half-precision rounding."""
+    return torch.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+def attend_padded(
+    q_THd: Tensor,
+    k_THd: Tensor,
+    v_THd: Tensor,
+    ragged: Ragged,
+    *,
+    scaling: float,
+    dropout: float,
+    want_scores: bool,
+) -> Attended:
+    """All sequences in one call, padded to the longest for the time of it. See `Attend`."""
+    q, k, v = (unpack(x, ragged).transpose(1, 2) for x in (q_THd, k_THd, v_THd))
+    out_BHLd, scores_BL = attend_grid(
+        q, k, v, ragged, scaling=scaling, dropout=dropout, want_scores=want_scores
+    )
+    out_THd = pack(out_BHLd.transpose(1, 2), ragged)
+    return Attended(out_THd, None if scores_BL is None else pack(scores_BL, ragged))
+
+
+def attend_grid(
+    q_BHLd: Tensor,
+    k_BHLd: Tensor,
+    v_BHLd: Tensor,
+    ragged: Ragged,
+    *,
+    scaling: float,
+    dropout: float,
+    want_scores: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention over left-aligned padding: (B, H, L, d) values and, if asked, (B, L) scores.
+
+    Rows of padding hold finite values that nobody may read.
+    """
+    if not want_scores:
+        out = F.scaled_dot_product_attention(
+            q_BHLd,
+            k_BHLd,
+            v_BHLd,
+            attn_mask=_key_mask(ragged),
+            dropout_p=dropout,
+            scale=scaling,
+        )
+        return out, None
+    probs = grid_probabilities(q_BHLd, k_BHLd, ragged, scaling=scaling)
+    scores_BL = received_attention(probs, ragged.mask_BL())
+    probs = F.dropout(probs.to(v_BHLd.dtype), p=dropout, training=dropout > 0)
+    return torch.matmul(probs, v_BHLd), scores_BL
+
+
+def grid_probabilities(q_BHLd: Tensor, k_BHLd: Tensor, ragged: Ragged, *, scaling: float) -> Tensor:
+    """(B, H, L, L) attention probabilities over left-aligned padding, float32 at least."""
+    logits = torch.matmul(q_BHLd, k_BHLd.transpose(2, 3)) * scaling
+    mask = _key_mask(ragged)
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -torch.inf)
+    return _softmax(logits)
+
+
+def _key_mask(ragged: Ragged) -> Tensor | None:
+    """(B, 1, 1, L) bool: keys that exist. None where every sequence is of full length.
+
+    An empty sequence sees its first padding key: softmax over nothing would be NaN, and nobody
+    reads the row.
+    """
+    if all(length == ragged.longest for length in ragged.lengths):
+        return None
+    columns = torch.arange(ragged.longest, device=ragged.cu_seqlens.device)
+    return (columns < ragged.lengths_B.clamp(min=1)[:, None])[:, None, None, :]

@@ -1,0 +1,133 @@
+"""Engines: how the tokens of a batch are laid out while an encoder runs, and how they shorten.
+
+An engine is stateless. It takes the model's padded input into its own layout (`enter`), attends,
+plans, shortens, and gives the layout back (`leave`). `packed` and `padded` stand here,
+`reference` in its own file; all three fulfil `Engine` and give the same numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from alpine_cli.pruning.attention import attend_grid, choose_backend
+from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.packed import Ragged, pack, unpack
+from alpine_cli.pruning.plan import PruningPlan, TokenState, apply_plan
+from alpine_cli.pruning.selection import plan_tokens
+
+__all__ = ["Engine", "PackedEngine", "PaddedEngine"]
+
+
+class Engine(Protocol):
+    """The way a batch runs through an encoder. S is the engine's batch size, N its row length.
+
+    packed: S = 1, N = T.  padded, reference: S = B, N = L of the longest sequence left.
+    """
+
+    def enter(self, packed: Tensor, ragged: Ragged) -> Tensor:
+        """Packed (T, ...) values into the layout (S, N, ...)."""
+
+    def leave(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
+        """Hidden states (S, N, D) into left-aligned (B, L, D), zeros where there is no token."""
+
+    def attend(
+        self,
+        q_SHNd: Tensor,
+        k_SHNd: Tensor,
+        v_SHNd: Tensor,
+        ragged: Ragged,
+        *,
+        scaling: float,
+        dropout: float,
+        want_scores: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attended values (S, N, H, d) and, if asked, the packed scores (T,)."""
+
+    def plan(self, scores_T: Tensor, tokens: TokenState, config: PruningConfig) -> PruningPlan:
+        """Decide which tokens stay."""
+
+    def shorten(self, hidden_SND: Tensor, plan: PruningPlan) -> Tensor:
+        """Apply the plan: (S, N, D) → (S, N', D)."""
+
+
+class PackedEngine:
+    """One row of all tokens: linear layers see no padding, attention respects `cu_seqlens`."""
+
+    def enter(self, packed: Tensor, ragged: Ragged) -> Tensor:
+        """(T, ...) → (1, T, ...)."""
+        return packed[None]
+
+    def leave(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
+        """(1, T, D) → (B, L, D)."""
+        return unpack(hidden_SND[0], ragged)
+
+    def attend(
+        self,
+        q_SHNd: Tensor,
+        k_SHNd: Tensor,
+        v_SHNd: Tensor,
+        ragged: Ragged,
+        *,
+        scaling: float,
+        dropout: float,
+        want_scores: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Engine.attend`; the back end is chosen by device."""
+        backend = choose_backend(q_SHNd.device)
+        q, k, v = (x[0].transpose(0, 1) for x in (q_SHNd, k_SHNd, v_SHNd))
+        attended = backend(
+            q, k, v, ragged, scaling=scaling, dropout=dropout, want_scores=want_scores
+        )
+        return attended.out_THd[None], attended.scores_T
+
+    def plan(self, scores_T: Tensor, tokens: TokenState, config: PruningConfig) -> PruningPlan:
+        """See `selection.plan_tokens`."""
+        return plan_tokens(scores_T, tokens, config)
+
+    def shorten(self, hidden_SND: Tensor, plan: PruningPlan) -> Tensor:
+        """See `plan.apply_plan`."""
+        return apply_plan(hidden_SND[0], plan)[None]
+
+
+class PaddedEngine(PackedEngine):
+    """Left-aligned rows padded to the longest sequence left, shortened by gather and scatter."""
+
+    def enter(self, packed: Tensor, ragged: Ragged) -> Tensor:
+        """(T, ...) → (B, L, ...), zeros where there is no token."""
+        return unpack(packed, ragged)
+
+    def leave(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
+        """Zero what padding holds by now (biases and norms made it non-zero)."""
+        return torch.where(ragged.mask_BL()[..., None], hidden_SND, 0.0)
+
+    def attend(
+        self,
+        q_SHNd: Tensor,
+        k_SHNd: Tensor,
+        v_SHNd: Tensor,
+        ragged: Ragged,
+        *,
+        scaling: float,
+        dropout: float,
+        want_scores: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Engine.attend`."""
+        out_BHLd, scores_BL = attend_grid(
+            q_SHNd,
+            k_SHNd,
+            v_SHNd,
+            ragged,
+            scaling=scaling,
+            dropout=dropout,
+            want_scores=want_scores,
+        )
+        return out_BHLd.transpose(1, 2), None if scores_BL is None else pack(scores_BL, ragged)
+
+    def shorten(self, hidden_SND: Tensor, plan: PruningPlan) -> Tensor:
+        """Gather the tokens, apply the plan, scatter into the shorter grid."""
+        if not plan.removes:
+            return hidden_SND
+        return unpack(apply_plan(pack(hidden_SND, plan.before), plan), plan.after)

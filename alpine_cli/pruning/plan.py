@@ -1,0 +1,113 @@
+"""The plan of one pruning layer, and applying it to packed hidden states.
+
+Decide, then apply: `selection` makes a plan, everything else only reads it. A plan says for each
+token of the packed batch into which output slot it goes and with what weight: a kept token goes
+alone into a slot of its own, removed tokens share the slot of their sequence's merged token, a
+token that is dropped goes nowhere. Other merges (into the most similar kept token, bipartite)
+are other slots, not another mechanism.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alpine_cli.pruning.packed import Ragged
+
+__all__ = ["PruningPlan", "TokenState", "apply_plan", "initial_tokens", "tokens_after"]
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """Which tokens stay, and where each removed one goes.
+
+    Attributes:
+        before: layout of the sequences that the plan was made for, T tokens.
+        after: layout once it is applied, T' tokens: kept ones in order, then, per sequence that
+            lost any (and if merging is on), its merged token.
+        keep_T: (T,) bool.
+        slot_T: (T,) int64, output row of each token; T' for a dropped one.
+        merged_row_B: (B,) int64, row of each sequence's merged token; T' where it has none.
+        removed_B: (B,) int64, how many tokens each sequence lost.
+        removes: False if no token of the whole batch goes: applying is then the identity.
+    """
+
+    before: Ragged
+    after: Ragged
+    keep_T: Tensor
+    slot_T: Tensor
+    merged_row_B: Tensor
+    removed_B: Tensor
+    removes: bool
+
+    @property
+    def weight_T(self) -> Tensor:
+        """(T,) float32: share of each token in its slot; 1 if kept, 0 if dropped."""
+        share_T = self.removed_B.clamp(min=1).reciprocal()[self.before.segment_T]
+        share_T = torch.where(self.slot_T < self.after.total, share_T, 0.0)
+        return torch.where(self.keep_T, 1.0, share_T)
+
+
+def apply_plan(hidden_TD: Tensor, plan: PruningPlan) -> Tensor:
+    """Shorten packed hidden states as `plan` says: (T, D) → (T', D). Differentiable.
+
+    Kept rows are copied unchanged; a merged row is the mean of the rows that share its slot,
+    summed in float32 at least. Without anything to remove the input itself is returned.
+    """
+    if not plan.removes:
+        return hidden_TD
+    total = plan.after.total
+    wide = hidden_TD.to(torch.promote_types(hidden_TD.dtype, torch.float32))
+    # One row more than the output: where dropped tokens fall, and stand-ins for sequences
+    # without a merged token, so that no shape depends on data beyond the plan's totals.
+    # Summing first and scaling the merged rows after spares a weighted copy of all rows.
+    out = wide.new_zeros(total + 1, wide.shape[1]).index_add_(0, plan.slot_T, wide)
+    scale_B = plan.removed_B.clamp(min=1).reciprocal().to(wide.dtype)
+    merged_BD = out.index_select(0, plan.merged_row_B) * scale_B[:, None]
+    out = out.index_copy_(0, plan.merged_row_B, merged_BD)
+    return out[:total].to(hidden_TD.dtype)
+
+
+@dataclass(frozen=True)
+class TokenState:
+    """The tokens that enter a layer: their layout, and what they came from.
+
+    Attributes:
+        ragged: layout, T tokens.
+        special_T: (T,) bool, the input's own first and last token of each sequence.
+        source_T: (T,) int64, column of the token in the model's (B, L) input; −(l + 1) for a
+            token merged in layer l.
+    """
+
+    ragged: Ragged
+    special_T: Tensor
+    source_T: Tensor
+
+    def ends_T(self) -> Tensor:
+        """(T,) bool: first and last position of each current sequence."""
+        within_T = self.ragged.position_T()
+        last_T = self.ragged.lengths_B[self.ragged.segment_T] - 1
+        return (within_T == 0) | (within_T == last_T)
+
+
+def initial_tokens(mask_BL: Tensor) -> TokenState:
+    """Tokens of a padded input with validity `mask_BL` (B, L) bool, holes allowed."""
+    ragged = Ragged.from_lengths(mask_BL.sum(1))
+    source_T = mask_BL.nonzero()[:, 1]
+    unmarked = TokenState(ragged, torch.zeros_like(source_T, dtype=torch.bool), source_T)
+    return TokenState(ragged, unmarked.ends_T(), source_T)
+
+
+def tokens_after(tokens: TokenState, plan: PruningPlan, layer: int) -> TokenState:
+    """What the tokens are once `plan` has been applied in layer `layer`."""
+    if not plan.removes:
+        return tokens
+    total = plan.after.total
+    # Tokens that share a slot are all removed ones: they all write the same value.
+    source_T = torch.where(plan.keep_T, tokens.source_T, -(layer + 1))
+    source = source_T.new_zeros(total + 1).index_copy_(0, plan.slot_T, source_T)
+    special_T = tokens.special_T & plan.keep_T
+    special = special_T.new_zeros(total + 1).index_copy_(0, plan.slot_T, special_T)
+    return TokenState(plan.after, special[:total], source[:total])

@@ -1,0 +1,102 @@
+"""The published algorithm as it reads: eager attention everywhere, one sample after the other.
+
+Oracle for the fast engines and the baseline called "the published way". It shares no arithmetic
+with `scoring`, `selection` and `plan`: scores, mean, deviation, choice and merged token are
+computed here from each sample's own attention matrix, in plain PyTorch.
+
+Where the published code and the method part, this follows the method (papers: the ALPINE
+replication package; its defects are listed in the project's notes): padded query rows count in no
+score, padding enters no merged token, a sample that loses nothing gets no merged token, and the
+mask comes from lengths. What is kept of its manner is what costs time: attention matrices in all
+layers, host synchronisation per sample, `pad_sequence`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from alpine_cli.pruning.attention import grid_probabilities
+from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.engines import PaddedEngine
+from alpine_cli.pruning.packed import Ragged
+from alpine_cli.pruning.plan import PruningPlan, TokenState
+from alpine_cli.pruning.selection import TOLERANCE, plan_keep, protected_tokens
+
+__all__ = ["ReferenceEngine", "keep_sample", "score_sample", "shorten_sample"]
+
+
+def score_sample(probs_HNN: Tensor) -> Tensor:
+    """(n,) scores of one sample from its own (H, n, n) probabilities: heads, then queries."""
+    return probs_HNN.mean(dim=0).mean(dim=0)
+
+
+def keep_sample(scores_n: Tensor, protected_n: Tensor, alpha: float) -> Tensor:
+    """(n,) bool: the tokens of one sample that the band rule keeps (ALPINE §3)."""
+    counted = scores_n.double()[~protected_n]
+    if counted.numel() == 0:
+        return torch.ones_like(protected_n)
+    mean = counted.mean()
+    deviation = counted.std(correction=0)
+    slack = TOLERANCE * mean
+    low, high = mean - alpha * deviation - slack, mean + alpha * deviation + slack
+    scores = scores_n.double()
+    return protected_n | ((scores >= low) & (scores <= high))
+
+
+def shorten_sample(hidden_nD: Tensor, keep_n: Tensor, merge: str) -> Tensor:
+    """(n', D): the kept rows in order and, if any row went and `merge` says so, their mean."""
+    kept = hidden_nD[keep_n]
+    removed = hidden_nD[~keep_n]
+    if merge == "none" or removed.shape[0] == 0:
+        return kept
+    return torch.cat([kept, removed.mean(dim=0, keepdim=True)])
+
+
+class ReferenceEngine(PaddedEngine):
+    """Padded rows, eager attention in every layer, one Python iteration per sample."""
+
+    def attend(
+        self,
+        q_SHNd: Tensor,
+        k_SHNd: Tensor,
+        v_SHNd: Tensor,
+        ragged: Ragged,
+        *,
+        scaling: float,
+        dropout: float,
+        want_scores: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `Engine.attend`; the attention matrix is computed whether or not it is read."""
+        probs = grid_probabilities(q_SHNd, k_SHNd, ragged, scaling=scaling)
+        scores_T = None
+        if want_scores:
+            rows = [
+                score_sample(probs[b, :, :n, :n].detach()) for b, n in enumerate(ragged.lengths)
+            ]
+            scores_T = torch.cat([row[:n] for row, n in zip(rows, ragged.lengths, strict=True)])
+        probs = torch.nn.functional.dropout(probs.to(v_SHNd.dtype), p=dropout, training=dropout > 0)
+        return torch.matmul(probs, v_SHNd).transpose(1, 2), scores_T
+
+    def plan(self, scores_T: Tensor, tokens: TokenState, config: PruningConfig) -> PruningPlan:
+        """Choose sample by sample; only the bookkeeping of the choice is shared."""
+        protected_T = protected_tokens(tokens, config)
+        keep_T = torch.ones_like(protected_T)
+        for start, stop in tokens.ragged.spans():
+            sample = slice(start, stop)
+            keep_T[sample] = keep_sample(scores_T[sample], protected_T[sample], config.alpha)
+        return plan_keep(keep_T, tokens.ragged, config.merge)
+
+    def shorten(self, hidden_SND: Tensor, plan: PruningPlan) -> Tensor:
+        """Shorten each sample by itself, then pad to the longest."""
+        merges = bool((plan.merged_row_B < plan.after.total).any())
+        rows, start = [], 0
+        for b, n in enumerate(plan.before.lengths):
+            keep_n = plan.keep_T[start : start + n]
+            rows.append(shorten_sample(hidden_SND[b, :n], keep_n, "mean" if merges else "none"))
+            start += n
+        padded = pad_sequence(rows, batch_first=True)
+        if padded.shape[1] == 0:  # a batch of empty sequences still has a first column
+            return hidden_SND.new_zeros(padded.shape[0], 1, hidden_SND.shape[2])
+        return padded

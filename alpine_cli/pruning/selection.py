@@ -1,0 +1,89 @@
+"""Scores → plan: the published band rule, and turning any choice of tokens into a plan.
+
+The rule (ALPINE §3): over the tokens of one sequence that are not protected, with mean μ and
+population standard deviation σ of their scores, a token stays if |score − μ| ≤ ασ. Both ends
+belong to the band, and tokens with unusually *high* attention go too. Protected tokens always
+stay and count in neither μ nor σ.
+
+Thresholds and rounding: μ and σ are computed in float64, and the band is widened by
+`TOLERANCE`·μ. Scores are float32 sums whose rounding differs between engines by some 1e-7 of μ;
+structural ties (two tokens, which lie exactly on μ ± σ; equal scores, where σ is 0) would
+otherwise be decided by that rounding. With the tolerance, ties stay.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from alpine_cli.pruning.config import Merge, PruningConfig
+from alpine_cli.pruning.packed import Ragged
+from alpine_cli.pruning.plan import PruningPlan, TokenState
+
+__all__ = ["TOLERANCE", "band", "plan_keep", "plan_tokens", "protected_tokens"]
+
+TOLERANCE = 2e-6
+"""Widening of the band relative to μ: above float32 rounding, far below any real σ/μ."""
+
+
+def band(scores_T: Tensor, protected_T: Tensor, ragged: Ragged, alpha: float) -> Tensor:
+    """Tokens that the published rule keeps.
+
+    Args:
+        scores_T: (T,) scores ≥ 0, any float dtype.
+        protected_T: (T,) bool, tokens that stay whatever their score.
+        ragged: layout of the T tokens.
+        alpha: half-width of the band in standard deviations, > 0.
+
+    Returns:
+        (T,) bool. A sequence whose tokens are all protected, or all score the same, keeps all.
+    """
+    scores = scores_T.to(torch.float64)
+    counted_T = (~protected_T).to(torch.float64)
+    counted_B = ragged.sum_by_sequence(counted_T).clamp(min=1)
+    mean_B = ragged.sum_by_sequence(scores * counted_T) / counted_B
+    deviation_T = scores - mean_B[ragged.segment_T]
+    variance_B = ragged.sum_by_sequence(deviation_T.square() * counted_T) / counted_B
+    width_B = alpha * variance_B.sqrt() + TOLERANCE * mean_B
+    return protected_T | (deviation_T.abs() <= width_B[ragged.segment_T])
+
+
+def plan_keep(keep_T: Tensor, ragged: Ragged, merge: Merge) -> PruningPlan:
+    """Turn a choice of tokens into a plan: kept ones in order, then one merged token.
+
+    Copies from the device to the host once: the lengths after pruning.
+
+    Args:
+        keep_T: (T,) bool.
+        ragged: layout of the T tokens.
+        merge: "mean" (removed tokens of a sequence share one slot, appended last) or "none".
+    """
+    keeps_T = keep_T.to(torch.int64)
+    kept_B = ragged.sum_by_sequence(keeps_T)
+    removed_B = ragged.lengths_B - kept_B
+    has_merged_B = (removed_B > 0) if merge == "mean" else torch.zeros_like(removed_B).bool()
+    after_B = kept_B + has_merged_B
+    host_after, host_removed = torch.stack((after_B, removed_B)).tolist()
+    after = Ragged.from_lengths(after_B, host_after)
+    total = after.total
+    merged_row_B = torch.where(has_merged_B, after.cu_seqlens[1:] - 1, total)
+    # Rank of a kept token within its sequence: kept so far, less those of earlier sequences.
+    earlier_B = kept_B.cumsum(0) - kept_B
+    rank_T = keeps_T.cumsum(0) - 1 - earlier_B[ragged.segment_T]
+    slot_T = torch.where(
+        keep_T,
+        after.cu_seqlens[:-1][ragged.segment_T] + rank_T,
+        merged_row_B[ragged.segment_T],
+    )
+    return PruningPlan(ragged, after, keep_T, slot_T, merged_row_B, removed_B, any(host_removed))
+
+
+def protected_tokens(tokens: TokenState, config: PruningConfig) -> Tensor:
+    """(T,) bool: the tokens that `config.protect` never removes."""
+    return tokens.special_T if config.protect == "special" else tokens.ends_T()
+
+
+def plan_tokens(scores_T: Tensor, tokens: TokenState, config: PruningConfig) -> PruningPlan:
+    """The plan of one layer from the scores of the tokens that enter it."""
+    keep_T = band(scores_T, protected_tokens(tokens, config), tokens.ragged, config.alpha)
+    return plan_keep(keep_T, tokens.ragged, config.merge)
