@@ -1,0 +1,178 @@
+"""Code text to token ids, as the task and the model want it.
+
+    plain        <s> code </s>
+    mode prefix  <s> <encoder-only> </s> code </s>        (UniXcoder)
+
+Code is cut, never the special tokens: of a long function the first `max_length - specials` tokens
+stay. White space is collapsed beforehand, as CodeXGLUE's scripts do, unless told otherwise. Text
+that spells a special token ("</s>" in a string literal) is read as that token, which is what
+the tokenizers of transformers do and what published models were trained with. No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from alpine_cli.errors import DataError, ModelError
+from alpine_cli.tasks.data import Sample
+from alpine_cli.tasks.registry import resolve_task
+
+__all__ = ["MODE_TOKEN", "EncodedSplit", "EncodingSpec", "encode", "special_ids"]
+
+MODE_TOKEN = "<encoder-only>"
+"""UniXcoder's switch for its encoder; only its vocabulary holds it."""
+
+_TEXTS_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class EncodingSpec:
+    """How text becomes token ids. Saved with a checkpoint, so that it never has to be guessed.
+
+    Attributes:
+        task: name of the task; says how many functions a sample has.
+        max_length: tokens of one function at most, special tokens included.
+        mode_prefix: put UniXcoder's `<encoder-only> </s>` in front.
+        collapse_whitespace: replace every run of white space by one blank before tokenising.
+    """
+
+    task: str
+    max_length: int = 512
+    mode_prefix: bool = False
+    collapse_whitespace: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, mapping: dict[str, Any]) -> EncodingSpec:
+        """Inverse of `to_dict`."""
+        return cls(**mapping)
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """Token ids of a split; also a map-style dataset whose items a `Collator` puts together.
+
+    Attributes:
+        rows: per sample, one list of token ids per function.
+        labels: per sample, 0 or 1.
+        ids: per sample, what the data calls it.
+        truncated: how many functions were cut.
+    """
+
+    rows: list[tuple[list[int], ...]]
+    labels: list[int]
+    ids: list[str]
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"rows": self.rows[index], "label": self.labels[index], "index": index}
+
+    def length(self, index: int) -> int:
+        """Tokens of sample `index`, over all its functions."""
+        return sum(len(row) for row in self.rows[index])
+
+    def longest_row(self, index: int) -> int:
+        """Tokens of the longest function of sample `index`: what padding is paid for."""
+        return max(len(row) for row in self.rows[index])
+
+
+def special_ids(tokenizer: Any, mode_prefix: bool) -> tuple[list[int], list[int]]:
+    """Token ids put before and after the code.
+
+    Raises:
+        ModelError: the tokenizer has no first or last special token, or no mode token.
+    """
+    first = _first_not_none(tokenizer.cls_token_id, tokenizer.bos_token_id)
+    last = _first_not_none(tokenizer.sep_token_id, tokenizer.eos_token_id)
+    if first is None or last is None:
+        raise ModelError(
+            f"the tokenizer {type(tokenizer).__name__} has no first or last special token "
+            "(cls/bos, sep/eos), which the classification heads need"
+        )
+    if not mode_prefix:
+        return [first], [last]
+    if MODE_TOKEN not in tokenizer.get_vocab():
+        raise ModelError(
+            f"the mode prefix was asked for, but the vocabulary has no {MODE_TOKEN}: this is no "
+            "UniXcoder; set mode_prefix to false"
+        )
+    return [first, tokenizer.convert_tokens_to_ids(MODE_TOKEN), last], [last]
+
+
+def encode(samples: Sequence[Sample], tokenizer: Any, spec: EncodingSpec) -> EncodedSplit:
+    """Tokenise samples. A text that occurs many times (as in pairs) is tokenised once.
+
+    Args:
+        samples: what `load_splits` returned.
+        tokenizer: a fast tokenizer of transformers.
+        spec: how to encode.
+
+    Raises:
+        DataError: a function has no token besides the special ones; names file and line.
+        ModelError: the tokenizer lacks the special tokens needed.
+        ValueError: `max_length` leaves no room for code, or a sample has the wrong number of
+            functions for the task.
+    """
+    prefix, suffix = special_ids(tokenizer, spec.mode_prefix)
+    room = spec.max_length - len(prefix) - len(suffix)
+    if room < 1:
+        raise ValueError(
+            f"max_length ({spec.max_length}) must be greater than the number of special tokens "
+            f"({len(prefix) + len(suffix)})"
+        )
+    expected = resolve_task(spec.task).functions_per_sample
+    ids_of_text = _tokenise_once(samples, tokenizer, spec.collapse_whitespace)
+    rows: list[tuple[list[int], ...]] = []
+    truncated = 0
+    for sample in samples:
+        if len(sample.code) != expected:
+            raise ValueError(f"{spec.task} takes {expected} functions, not {len(sample.code)}")
+        row = []
+        for text in sample.code:
+            code = ids_of_text[text]
+            if not code:
+                raise DataError(
+                    f"{sample.where or sample.id}: a function has no tokens; remove the sample"
+                )
+            truncated += len(code) > room
+            row.append([*prefix, *code[:room], *suffix])
+        rows.append(tuple(row))
+    return EncodedSplit(
+        rows=rows,
+        labels=[sample.label for sample in samples],
+        ids=[sample.id for sample in samples],
+        truncated=truncated,
+    )
+
+
+def _tokenise_once(
+    samples: Iterable[Sample], tokenizer: Any, collapse_whitespace: bool
+) -> dict[str, list[int]]:
+    texts = list(dict.fromkeys(text for sample in samples for text in sample.code))
+    ids_of_text: dict[str, list[int]] = {}
+    # In portions: the Rust encodings of all texts at once would take many times the ids' memory.
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        portion = texts[start : start + _TEXTS_AT_ONCE]
+        encoded = tokenizer(
+            [" ".join(text.split()) for text in portion] if collapse_whitespace else portion,
+            add_special_tokens=False,
+            truncation=False,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        ids_of_text.update(zip(portion, encoded["input_ids"], strict=True))
+    return ids_of_text
+
+
+def _first_not_none(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
