@@ -1,0 +1,219 @@
+"""Models: finding an encoder, putting a task's head on it, or making one from scratch.
+
+A model is named by an alias (`codebert`), by a directory, or by a hub id. A directory may hold
+weights, or only `config.json` and a tokenizer: then the weights are drawn at random from a stated
+seed, and `TaskModel.origin` says so. Nothing here runs code that came with a model
+(`trust_remote_code` stays off), and with `offline` the hub is never asked.
+
+Shape letters: B samples, R = B × functions per sample (rows of one sample adjacent), L tokens,
+D hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import ModelOutput
+
+from alpine_cli.encoders import DEFAULT_SEED, max_tokens, new_roberta, seeded
+from alpine_cli.errors import ConfigError
+from alpine_cli.hub import MODEL_ALIASES, LoadedModel, load_encoder_and_tokenizer
+from alpine_cli.tasks.encoding import MODE_TOKEN, EncodingSpec
+from alpine_cli.tasks.heads import build_head, resolve_head
+from alpine_cli.tasks.registry import TaskSpec
+
+__all__ = [
+    "DEFAULT_SEED",
+    "MODEL_ALIASES",
+    "LoadedModel",
+    "TaskModel",
+    "TaskOutput",
+    "build_model",
+    "load_encoder_and_tokenizer",
+    "new_roberta",
+    "with_head",
+]
+
+
+@dataclass
+class TaskOutput(ModelOutput):
+    """Loss (mean over the batch; None without labels) and logits (B, 2)."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+class TaskModel(nn.Module):
+    """An encoder with a task's head.
+
+    Args:
+        encoder: for the standard head the family's model for sequence classification, otherwise
+            its bare base model. `prune(task_model, …)` patches it in place.
+        head: the head, or None for the standard one, which is inside `encoder`.
+        task: the task.
+        head_name: name of the head.
+        origin: where the weights come from, as a sentence for the user.
+
+    The first token of each row is all that is read of the last hidden state, so a pruned encoder,
+    whose output is shorter than its input, needs no special care.
+    """
+
+    supports_gradient_checkpointing = True
+
+    def __init__(
+        self,
+        encoder: PreTrainedModel,
+        head: nn.Module | None,
+        task: TaskSpec,
+        head_name: str,
+        origin: str = "",
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.task = task
+        self.head_name = head_name
+        self.origin = origin
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The encoder's transformers config (Trainer reads it)."""
+        return self.encoder.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
+        """Recompute activations in the backward pass instead of keeping them."""
+        self.encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep activations again."""
+        self.encoder.gradient_checkpointing_disable()
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether activations are recomputed."""
+        return self.encoder.is_gradient_checkpointing
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        index: Tensor | None = None,
+    ) -> TaskOutput:
+        """Classify a batch.
+
+        Args:
+            input_ids: (R, L) int64.
+            attention_mask: (R, L), 1 for tokens, 0 for padding; None means no padding.
+            labels: (B,) int64; with them the loss is computed.
+            index: (B,), ignored; accepted so that a loader's batch can be passed as it is.
+
+        Returns:
+            The loss, a mean cross-entropy in nats, and the logits (B, 2).
+        """
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        if self.head is None:
+            logits_B2 = output.logits
+        else:
+            logits_B2 = self.head(output.last_hidden_state[:, 0])
+        loss = None
+        if labels is not None:
+            # Under autocast logits can be bfloat16; the loss is worth full precision.
+            loss = nn.functional.cross_entropy(logits_B2.float(), labels)
+        return TaskOutput(loss=loss, logits=logits_B2)
+
+    @torch.no_grad()
+    def predict_proba(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Probability of each label, (B, 2) float32, rows adding up to 1. No gradient."""
+        return self(input_ids, attention_mask).logits.float().softmax(dim=-1)
+
+
+def build_model(
+    model: str,
+    task: TaskSpec,
+    head: str | None = None,
+    *,
+    seed: int = DEFAULT_SEED,
+    max_length: int = 512,
+    mode_prefix: bool | None = None,
+    collapse_whitespace: bool = True,
+    offline: bool = False,
+    attn_implementation: str | None = None,
+) -> tuple[TaskModel, PreTrainedTokenizerFast, EncodingSpec]:
+    """Load what `model` names and put the task's head on it. The model is in training mode.
+
+    Args:
+        model: alias, directory or hub id; see `hub.MODEL_ALIASES`.
+        task: the task.
+        head: name of the head; None takes the task's default.
+        seed: of freshly drawn weights (the head; everything, if the directory has no weights). The
+            global random state is left as it was.
+        max_length: tokens of one function at most, special tokens included.
+        mode_prefix: UniXcoder's prefix; None puts it in front where the vocabulary has it.
+        collapse_whitespace: see `EncodingSpec`.
+        offline: never ask the hub.
+        attn_implementation: "sdpa", "eager", …; None lets transformers choose.
+
+    Raises:
+        ModelError: unknown, unreachable or damaged model; tokenizer and model do not fit.
+        ConfigError: no such head, or `max_length` exceeds what the model can read.
+    """
+    head_name = resolve_head(task, head)
+    with seeded(seed):
+        loaded = load_encoder_and_tokenizer(
+            model,
+            for_classification=head_name == "standard",
+            task=task,
+            seed=seed,
+            offline=offline,
+            attn_implementation=attn_implementation,
+        )
+        task_model = with_head(loaded.encoder, task, head_name, origin=loaded.origin)
+    limit = max_tokens(loaded.encoder)
+    if max_length > limit:
+        raise ConfigError(f"max_length: {model} reads at most {limit} tokens (got {max_length})")
+    is_unixcoder = MODE_TOKEN in loaded.tokenizer.get_vocab()
+    spec = EncodingSpec(
+        task=task.name,
+        max_length=max_length,
+        mode_prefix=is_unixcoder if mode_prefix is None else mode_prefix,
+        collapse_whitespace=collapse_whitespace,
+    )
+    return task_model.train(), loaded.tokenizer, spec
+
+
+def with_head(
+    encoder: PreTrainedModel, task: TaskSpec, head_name: str, origin: str = ""
+) -> TaskModel:
+    """Put a new head on an encoder, initialised as the encoder's family initialises linear layers.
+
+    The weights are drawn from torch's global random state; the head's dropout is the one the
+    encoder's config names for classifiers.
+    """
+    config = encoder.config
+    head = build_head(task, head_name, config.hidden_size, head_dropout(config))
+    if head is not None:
+        deviation = getattr(config, "initializer_range", 0.02)
+        for module in head.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=deviation)
+                nn.init.zeros_(module.bias)
+    return TaskModel(encoder, head, task, head_name, origin)
+
+
+def head_dropout(config: PretrainedConfig) -> float:
+    """The dropout of a classification head: the config's own, else that of its hidden layers."""
+    for name in ("classifier_dropout", "seq_classif_dropout", "hidden_dropout_prob", "dropout"):
+        value = getattr(config, name, None)
+        if value is not None:
+            return float(value)
+    return 0.1
