@@ -48,6 +48,7 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+_CONVERSION_SWITCH = "DISABLE_SAFETENSORS_CONVERSION"
 _OFFLINE_HINT = (
     "Offline, pass a directory instead: --model DIR with config.json, model.safetensors (or "
     "pytorch_model.bin) and tokenizer.json, e.g. copied from a machine that has the model"
@@ -160,7 +161,8 @@ def _load_hub(request: _Request, offline: bool) -> LoadedModel:
     where = f"model {request.name!r} ({request.source})"
     with _quiet():
         try:
-            return _load(request, local_files_only=True)
+            with _explained(f"{where} is damaged in the local cache", let_through=OSError):
+                return _load(request, local_files_only=True)
         except OSError as error:
             if offline:
                 raise ModelError(
@@ -172,7 +174,7 @@ def _load_hub(request: _Request, offline: bool) -> LoadedModel:
                 f"{where}: the hub ({hub_constants.ENDPOINT}) cannot be reached. {_OFFLINE_HINT}. "
                 f"{_known_names()}"
             )
-        with _explained(f"{where} could not be fetched", f"{_OFFLINE_HINT}. {_known_names()}"):
+        with _explained(f"{where} could not be fetched", hint=f"{_OFFLINE_HINT}. {_known_names()}"):
             return _load(request, local_files_only=False)
 
 
@@ -230,11 +232,13 @@ def _load_weights(
 
 
 @contextmanager
-def _explained(what: str, hint: str = "") -> Iterator[None]:
+def _explained(
+    what: str, *, hint: str = "", let_through: type[Exception] = ModelError
+) -> Iterator[None]:
     """Turn whatever transformers, safetensors or pickle raise into one ModelError."""
     try:
         yield
-    except ModelError:
+    except (ModelError, let_through):
         raise
     except Exception as error:  # their errors have no narrower common base
         reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -256,7 +260,12 @@ def _hub_answers() -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence transformers' loading tables and bars; what matters is checked and raised here."""
+    """Silence transformers' loading tables and bars; what matters is checked and raised here.
+
+    Also keeps it from asking a bot on the hub, unasked, to convert a repository's `.bin` weights.
+    """
+    convert = os.environ.get(_CONVERSION_SWITCH)
+    os.environ[_CONVERSION_SWITCH] = "1"
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
@@ -264,6 +273,10 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        if convert is None:
+            del os.environ[_CONVERSION_SWITCH]
+        else:
+            os.environ[_CONVERSION_SWITCH] = convert
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
