@@ -65,7 +65,7 @@ class Interval(_Record):
 
     low: Finite
     high: Finite
-    level: Finite = Field(0.95, gt=0, lt=1, description="nominal coverage")
+    level: Finite = Field(default=0.95, gt=0, lt=1, description="nominal coverage")
     method: str = Field(description="how it was computed, e.g. 'BCa bootstrap, paired by run'")
 
     @model_validator(mode="after")
@@ -92,20 +92,25 @@ class Figure(_Record):
     variant: str = Field(description="a key of `Result.variants`")
     unit: str = Field(description="e.g. 'samples/s', 'MACs', 'bytes', 'J', 'g CO2e', '1'")
     value: Finite | None = Field(description="null where it could not be taken: see `reason`")
-    reason: str | None = Field(None, description="why `value` is null; present exactly then")
+    reason: str | None = Field(
+        default=None, description="why `value` is null; present exactly then"
+    )
     provenance: Provenance = Field(
         description="measured on this machine | counted from operators that ran | analytic:"
         " a formula of actual lengths | modelled: estimated without a sensor | absent"
     )
     method: str = Field(description="how it was taken, in one sentence")
-    per: str | None = Field(None, description="the denominator, e.g. 'sample'")
-    better: Better | None = Field(None, description="the good direction, where there is one")
-    n: int | None = Field(None, ge=0, description="number of samples behind `value`")
-    aggregate: Aggregate = Field("single", description="what `value` is of `samples`")
+    per: str | None = Field(default=None, description="the denominator, e.g. 'sample'")
+    better: Better | None = Field(
+        default=None, description="the good direction, where there is one"
+    )
+    n: int | None = Field(default=None, ge=0, description="number of samples behind `value`")
+    aggregate: Aggregate = Field(default="single", description="what `value` is of `samples`")
     interval: Interval | None = None
     spread: Spread | None = None
     samples: list[Finite] | None = Field(
-        None, description="raw values in order; index i belongs to the same run in every variant"
+        default=None,
+        description="raw values in order; index i belongs to the same run in every variant",
     )
 
     @model_validator(mode="after")
@@ -142,15 +147,19 @@ class Comparison(_Record):
     variant: str
     baseline: str
     better: Better | None = None
-    ratio: Finite | None = Field(None, description="variant / baseline")
-    interval: Interval | None = Field(None, description="of the ratio")
-    difference: Finite | None = Field(None, description="variant - baseline, in the figure's unit")
+    ratio: Finite | None = Field(default=None, description="variant / baseline")
+    interval: Interval | None = Field(default=None, description="of the ratio")
+    difference: Finite | None = Field(
+        default=None, description="variant - baseline, in the figure's unit"
+    )
     difference_interval: Interval | None = None
     p_value: Finite | None = Field(
-        None, ge=0, le=1, description="exact McNemar test; accuracy only"
+        default=None, ge=0, le=1, description="exact McNemar test; accuracy only"
     )
     verdict: Verdict
-    reason: str | None = Field(None, description="why there is no ratio, interval or verdict")
+    reason: str | None = Field(
+        default=None, description="why there is no ratio, interval or verdict"
+    )
     method: str
 
 
@@ -175,17 +184,21 @@ class Environment(_Record):
     physical_cores: int | None
     logical_cores: int
     usable_cores: int = Field(description="cores this process may run on")
-    threads: int | None = Field(None, description="torch intra-operator threads of the workers")
+    threads: int | None = Field(
+        default=None, description="torch intra-operator threads of the workers"
+    )
     ram_bytes: int
     gpus: list[Gpu] = Field(default_factory=list)
-    gpu_note: str | None = Field(None, description="why `gpus` is empty")
+    gpu_note: str | None = Field(default=None, description="why `gpus` is empty")
     os: str
     python: str
     versions: dict[str, str]
     git_commit: str | None = None
     git_dirty: bool | None = None
     seed: int | None = None
-    load_average: list[Finite] | None = Field(None, description="1, 5, 15 minutes, at the start")
+    load_average: list[Finite] | None = Field(
+        default=None, description="1, 5, 15 minutes, at the start"
+    )
 
 
 class Variant(_Record):
@@ -194,7 +207,9 @@ class Variant(_Record):
     checkpoint: str = Field(description="folder and file name, never an absolute path")
     checkpoint_sha256: str
     engine: str = Field(description="'transformers (sdpa)' or a pruning engine's name")
-    pruning: dict[str, Any] | None = Field(None, description="null: transformers as it ships")
+    pruning: dict[str, Any] | None = Field(
+        default=None, description="null: transformers as it ships"
+    )
     description: str
 
 

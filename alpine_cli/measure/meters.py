@@ -13,7 +13,6 @@ offline tracker only, with every output and look-up of it switched off: no netwo
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,9 @@ class Source:
 class Meter(Protocol):
     """Measures windows: `start()`, work, `stop()` -> joules per component. Windows do not nest."""
 
-    sources: Mapping[str, Source]
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The components it covers."""
 
     def start(self) -> None:
         """Open a window."""
@@ -138,7 +139,6 @@ class CodecarbonMeter:
     """codecarbon's offline model of CPU and memory power. An estimate, not a sensor."""
 
     def __init__(self, parts: tuple[str, ...] = ("cpu", "ram")) -> None:
-        os.environ["CODECARBON_TELEMETRY"] = "off"
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
         from codecarbon import OfflineEmissionsTracker
 

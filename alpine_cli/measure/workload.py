@@ -1,0 +1,234 @@
+"""What is measured: which variants of which weights, on which samples, in which batches.
+
+A `WorkloadRequest` is plain data: the parent process makes it, writes it to the worker's request
+file, and every worker builds the very same models and batches from it.
+
+Variants, always by these names:
+    stock      transformers as it ships (SDPA), padded to the longest of a length-bucketed batch
+    unpruned   alpine's engine, no layer pruned: the gain of the engine alone
+    pruned     the same engine, pruning as the checkpoint (or the command line) says
+    reference  the published algorithm's engine, pruned; on request only, it is slow
+
+Shape letters: B samples, R = B x functions per sample (rows), L tokens.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from alpine_cli.checkpoint import Checkpoint, load_checkpoint
+from alpine_cli.errors import ModelError
+from alpine_cli.models import TaskModel
+from alpine_cli.pruning.apply import prune
+from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.tasks.data import Columns, Sample, load_splits
+from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec, encode
+from alpine_cli.tasks.loading import Collator
+
+__all__ = [
+    "Batch",
+    "LoadedVariant",
+    "VariantName",
+    "VariantRequest",
+    "Workload",
+    "WorkloadRequest",
+    "bucketed_batches",
+    "load_samples",
+    "load_workload",
+    "resolve_device",
+    "synchronise",
+]
+
+VariantName = Literal["stock", "unpruned", "pruned", "reference"]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VariantRequest(_Request):
+    """One variant: weights and what is pruned."""
+
+    name: VariantName
+    checkpoint: str = Field(description="path of a ckpt.pt")
+    pruning: dict[str, Any] | None = Field(description="None: transformers as it ships")
+
+
+class WorkloadRequest(_Request):
+    """Everything a worker needs to build models and batches."""
+
+    variants: list[VariantRequest] = Field(min_length=1)
+    data: str
+    columns: dict[str, str] | None = None
+    split: str = "test"
+    limit: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    device: str = "cpu"
+    threads: int | None = Field(default=None, ge=1)
+    seed: int = 0
+
+    def only(self, *names: str) -> WorkloadRequest:
+        """The same workload with some of its variants."""
+        kept = [variant for variant in self.variants if variant.name in names]
+        return self.model_copy(update={"variants": kept})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Model input for B samples, on the CPU; `indices` are their places in the split."""
+
+    input_ids: Tensor  # (R, L) int64
+    attention_mask: Tensor  # (R, L) int64
+    indices: tuple[int, ...]
+
+
+@dataclass
+class LoadedVariant:
+    """A variant ready to run: model in evaluation mode on the device, and its encoded samples."""
+
+    name: str
+    model: TaskModel
+    tokenizer: Any
+    encoding: EncodingSpec
+    encoded: EncodedSplit
+    pruning: PruningConfig | None
+    device: torch.device
+
+    @property
+    def pads(self) -> bool:
+        """Whether the variant computes at the length of the longest row of a batch."""
+        return self.pruning is None or self.pruning.engine != "packed"
+
+    def batches(self, batch_size: int, seed: int) -> list[Batch]:
+        """All samples in length-bucketed batches; see `bucketed_batches`."""
+        return bucketed_batches(self.encoded, batch_size, self.tokenizer.pad_token_id, seed)
+
+    def batch_of(self, indices: list[int]) -> Batch:
+        """One batch of the samples named."""
+        return _collate(self.encoded, indices, self.tokenizer.pad_token_id)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (B, 2) of a batch; the copy to the device is part of the call."""
+        output = self.model(
+            batch.input_ids.to(self.device, non_blocking=True),
+            batch.attention_mask.to(self.device, non_blocking=True),
+        )
+        logits: Tensor = output.logits
+        return logits
+
+
+@dataclass
+class Workload:
+    """The loaded variants by name, in the order asked for, and the samples they share."""
+
+    request: WorkloadRequest
+    variants: dict[str, LoadedVariant]
+    samples: list[Sample]
+    device: torch.device
+
+
+def load_workload(request: WorkloadRequest) -> Workload:
+    """Build every variant of `request`.
+
+    Each variant has its own copy of the weights, so that none warms another's cache lines.
+
+    Raises:
+        CheckpointError, DataError, PruningError: see `load_checkpoint`, `load_splits`, `prune`.
+        ModelError: the device is absent.
+    """
+    if request.threads is not None:
+        torch.set_num_threads(request.threads)
+    torch.manual_seed(request.seed)
+    device = resolve_device(request.device)
+    checkpoints: dict[str, Checkpoint] = {}
+    encoded: dict[str, EncodedSplit] = {}
+    variants: dict[str, LoadedVariant] = {}
+    samples: list[Sample] = []
+    for wanted in request.variants:
+        path = wanted.checkpoint
+        if path not in checkpoints:
+            checkpoints[path] = load_checkpoint(path)
+        checkpoint = checkpoints[path]
+        if not samples:
+            samples = load_samples(request, checkpoint.task)
+        model, tokenizer = checkpoint.build(device)
+        encoding = EncodingSpec.from_dict(checkpoint.encoding)
+        if path not in encoded:
+            encoded[path] = encode(samples, tokenizer, encoding)
+        pruning = None
+        if wanted.pruning is not None:
+            pruning = PruningConfig.from_dict(wanted.pruning)
+            prune(model, pruning)
+        variants[wanted.name] = LoadedVariant(
+            wanted.name, model.eval(), tokenizer, encoding, encoded[path], pruning, device
+        )
+    checkpoints.clear()  # the models hold copies; memory figures must not count weights twice
+    gc.collect()
+    return Workload(request, variants, samples, device)
+
+
+def load_samples(request: WorkloadRequest, task: str) -> list[Sample]:
+    """The samples of the split asked for."""
+    columns = Columns.from_mapping(request.columns) if request.columns else None
+    limit = {request.split: request.limit} if request.limit else None
+    splits = load_splits(task, request.data, columns=columns, limit=limit, splits=(request.split,))
+    return splits.require(request.split).samples
+
+
+def bucketed_batches(encoded: EncodedSplit, batch_size: int, pad_id: int, seed: int) -> list[Batch]:
+    """All samples in batches of similar length, the batches in random order.
+
+    Sorted by length, so that padding is as small as it gets and no variant is flattered by a
+    baseline that pads needlessly; shuffled as whole batches, so that a run does not end on its
+    shortest ones.
+    """
+    order = sorted(
+        range(len(encoded)),
+        key=lambda i: (encoded.longest_row(i), encoded.length(i), i),
+        reverse=True,
+    )
+    groups = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+    random.Random(seed).shuffle(groups)
+    return [_collate(encoded, group, pad_id) for group in groups]
+
+
+def _collate(encoded: EncodedSplit, indices: list[int], pad_id: int) -> Batch:
+    made = Collator(pad_id)([encoded[i] for i in indices])
+    return Batch(made["input_ids"], made["attention_mask"], tuple(indices))
+
+
+def resolve_device(name: str | None) -> torch.device:
+    """The device of that name; None: CUDA where there is one, else the CPU.
+
+    Raises:
+        ModelError: not a device alpine runs on, or it is absent.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise ModelError(f"--device: {name!r} is unknown; give cpu, cuda or cuda:N")
+    if kind == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        built = torch.version.cuda or "none, this is a CPU build of PyTorch"
+        raise ModelError(
+            f"--device {name}: no CUDA device is available here (CUDA of PyTorch: {built})."
+            " Use --device cpu"
+        )
+    if index and int(index) >= torch.cuda.device_count():
+        raise ModelError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s)")
+    return torch.device(name)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given; without effect on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
