@@ -1,0 +1,135 @@
+"""Peak memory of inference and of a training step.
+
+One variant and one purpose per process, so that no peak is inherited. On the CPU the resident set
+is measured: the kernel's high-water mark, reset right before the run, less what the process held
+by then (weights included) is what the run itself needed; both are given. On CUDA the allocator's
+own peaks are. Only the batches with the largest padded area run, as they set the peak.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import resource
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from alpine_cli.measure.worker import report_progress
+from alpine_cli.measure.workload import (
+    Batch,
+    LoadedVariant,
+    WorkloadRequest,
+    load_workload,
+    synchronise,
+)
+
+__all__ = ["MEMORY_FIGURES", "PeakRss", "measure_memory"]
+
+_BATCHES = 4
+_TRAINING_STEPS = 2  # the first allocates gradients and optimiser state, the second stands on them
+
+# name -> (unit, what it is); one worker answers those that fit its device and purpose.
+MEMORY_FIGURES: dict[str, str] = {
+    "run": "peak resident set minus the resident set before the first batch (which holds the"
+    " weights)",
+    "process": "peak resident set of the process: interpreter, libraries, weights and run",
+    "cuda_run": "torch.cuda.max_memory_allocated minus what was allocated before the first batch",
+    "cuda_allocated": "torch.cuda.max_memory_allocated, weights included",
+    "cuda_reserved": "torch.cuda.max_memory_reserved: what the allocator took from the GPU",
+}
+
+
+class PeakRss:
+    """The high-water mark of this process's resident set, in bytes, from `start` on."""
+
+    def start(self) -> int:
+        """Return freed memory to the system, reset the mark; returns the resident set now."""
+        gc.collect()
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)  # glibc keeps freed pages otherwise
+        self.is_reset = self._reset()
+        return int(psutil.Process().memory_info().rss)
+
+    def peak(self) -> int:
+        """The mark now."""
+        with suppress(OSError):
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+        # Kilobytes on Linux, bytes on macOS; the mark then covers the whole life of the process.
+        scale = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+    @staticmethod
+    def _reset() -> bool:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
+        except OSError:
+            return False
+        return True
+
+
+def measure_memory(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Worker entry; see `worker.MEASURES`. One variant; `purpose` is inference or training.
+
+    Returns:
+        {"bytes": {name of MEMORY_FIGURES: bytes}, "peak_was_reset": bool}
+    """
+    workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
+    (variant,) = workload.variants.values()
+    report_progress(0, 1, f"memory of {variant.name}, {request['purpose']}")
+    batches = variant.batches(workload.request.batch_size, workload.request.seed)
+    batches.sort(key=lambda batch: batch.input_ids.numel(), reverse=True)
+    if request["purpose"] == "training":
+        return _peaks(variant, batches[:1], _train)
+    return _peaks(variant, batches[:_BATCHES], _infer)
+
+
+def _peaks(variant: LoadedVariant, batches: list[Batch], work: Any) -> dict[str, Any]:
+    device = variant.device
+    before_cuda = 0
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        before_cuda = torch.cuda.memory_allocated(device)
+    rss = PeakRss()
+    before = rss.start()
+    work(variant, batches)
+    synchronise(device)
+    peak = rss.peak()
+    found: dict[str, int] = {"run": max(0, peak - before), "process": peak}
+    if device.type == "cuda":
+        allocated = torch.cuda.max_memory_allocated(device)
+        found = {
+            "cuda_run": allocated - before_cuda,
+            "cuda_allocated": allocated,
+            "cuda_reserved": torch.cuda.max_memory_reserved(device),
+        }
+    return {"bytes": found, "peak_was_reset": rss.is_reset}
+
+
+def _infer(variant: LoadedVariant, batches: list[Batch]) -> None:
+    with torch.inference_mode():
+        for batch in batches:
+            variant.forward(batch)
+
+
+def _train(variant: LoadedVariant, batches: list[Batch]) -> None:
+    """Forward, backward and AdamW on the largest batch, in training mode, twice."""
+    variant.model.train()
+    optimiser = torch.optim.AdamW(variant.model.parameters(), lr=1e-6)
+    for _ in range(_TRAINING_STEPS):
+        for batch in batches:
+            labels_B = torch.tensor(
+                [variant.encoded.labels[i] for i in batch.indices], device=variant.device
+            )
+            logits_B2 = variant.forward(batch)
+            torch.nn.functional.cross_entropy(logits_B2.float(), labels_B).backward()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
