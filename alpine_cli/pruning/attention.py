@@ -54,7 +54,7 @@ class Attend(Protocol):
     """Attention of every sequence to itself.
 
     q, k and v are (T, H, d); `scaling` multiplies the logits; `dropout` is the probability with
-    which attention probabilities are dropped (0 outside training).
+    which attention probabilities are dropped (0 outside training). T is at least 1.
     """
 
     def __call__(
@@ -106,11 +106,7 @@ def attend_per_sequence(
             out, received = _attend_scored_in_chunks(q, k, v, scaling)
             scores.append(received)
         outs.append(out.transpose(0, 1))
-    out_THd = torch.cat(outs) if outs else torch.zeros_like(v_THd)
-    if not want_scores:
-        return Attended(out_THd, None)
-    no_scores = q_THd.new_zeros(0, dtype=torch.float32)
-    return Attended(out_THd, torch.cat(scores) if scores else no_scores)
+    return Attended(torch.cat(outs), torch.cat(scores) if want_scores else None)
 
 
 def _attend_scored(
@@ -189,7 +185,7 @@ def attend_grid(
         )
         return out, None
     probs = grid_probabilities(q_BHLd, k_BHLd, ragged, scaling=scaling)
-    scores_BL = received_attention(probs, ragged.mask_BL())
+    scores_BL = received_attention(probs, ragged.mask_BL)
     probs = F.dropout(probs.to(v_BHLd.dtype), p=dropout, training=dropout > 0)
     return torch.matmul(probs, v_BHLd), scores_BL
 

@@ -24,7 +24,8 @@ __all__ = ["Engine", "PackedEngine", "PaddedEngine"]
 class Engine(Protocol):
     """The way a batch runs through an encoder. S is the engine's batch size, N its row length.
 
-    packed: S = 1, N = T.  padded, reference: S = B, N = L of the longest sequence left.
+    packed: S = 1, N = T (1 where T is 0: stock modules cannot reshape nothing).
+    padded, reference: S = B, N = L of the longest sequence left.
     """
 
     def enter(self, packed: Tensor, ragged: Ragged) -> Tensor:
@@ -32,6 +33,9 @@ class Engine(Protocol):
 
     def leave(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
         """Hidden states (S, N, D) into left-aligned (B, L, D), zeros where there is no token."""
+
+    def to_grid(self, x_SHNd: Tensor, ragged: Ragged) -> Tensor:
+        """Queries or keys (S, H, N, d) as a left-aligned (B, H, L, d) grid."""
 
     def attend(
         self,
@@ -58,11 +62,15 @@ class PackedEngine:
 
     def enter(self, packed: Tensor, ragged: Ragged) -> Tensor:
         """(T, ...) → (1, T, ...)."""
-        return packed[None]
+        return packed[None] if ragged.total else packed.new_zeros(1, 1, *packed.shape[1:])
 
     def leave(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
         """(1, T, D) → (B, L, D)."""
-        return unpack(hidden_SND[0], ragged)
+        return unpack(hidden_SND[0, : ragged.total], ragged)
+
+    def to_grid(self, x_SHNd: Tensor, ragged: Ragged) -> Tensor:
+        """(1, H, T, d) → (B, H, L, d)."""
+        return unpack(x_SHNd[0].transpose(0, 1)[: ragged.total], ragged).transpose(1, 2)
 
     def attend(
         self,
@@ -76,6 +84,9 @@ class PackedEngine:
         want_scores: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """See `Engine.attend`; the back end is chosen by device."""
+        if ragged.total == 0:
+            no_scores = q_SHNd.new_zeros(0, dtype=torch.float32) if want_scores else None
+            return torch.zeros_like(v_SHNd).transpose(1, 2), no_scores
         backend = choose_backend(q_SHNd.device)
         q, k, v = (x[0].transpose(0, 1) for x in (q_SHNd, k_SHNd, v_SHNd))
         attended = backend(
@@ -101,7 +112,11 @@ class PaddedEngine(PackedEngine):
 
     def leave(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
         """Zero what padding holds by now (biases and norms made it non-zero)."""
-        return torch.where(ragged.mask_BL()[..., None], hidden_SND, 0.0)
+        return torch.where(ragged.mask_BL[..., None], hidden_SND, 0.0)
+
+    def to_grid(self, x_SHNd: Tensor, ragged: Ragged) -> Tensor:
+        """The layout is the grid."""
+        return x_SHNd
 
     def attend(
         self,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -53,17 +54,17 @@ class Ragged:
         """B, the number of sequences."""
         return len(self.lengths)
 
-    @property
+    @cached_property
     def total(self) -> int:
         """T, the number of tokens of the whole batch."""
         return sum(self.lengths)
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """L, the length of the longest sequence; 1 if all are empty, so that [:, 0] exists."""
         return max((1, *self.lengths))
 
-    @property
+    @cached_property
     def lengths_B(self) -> Tensor:
         """(B,) int64, the lengths on the device."""
         return self.cu_seqlens.diff()
@@ -77,15 +78,18 @@ class Ragged:
             start += length
         return spans
 
+    @cached_property
     def position_T(self) -> Tensor:
         """(T,) int64: position of each token within its sequence."""
         rows_T = torch.arange(self.total, device=self.segment_T.device)
         return rows_T - self.cu_seqlens[self.segment_T]
 
+    @cached_property
     def grid_index_T(self) -> Tensor:
         """(T,) int64: where each token stands in a flattened (B, L) grid, left-aligned."""
-        return self.segment_T * self.longest + self.position_T()
+        return self.segment_T * self.longest + self.position_T
 
+    @cached_property
     def mask_BL(self) -> Tensor:
         """(B, L) bool: True where the left-aligned padded layout holds a token."""
         columns = torch.arange(self.longest, device=self.cu_seqlens.device)
@@ -99,12 +103,12 @@ class Ragged:
 def pack(padded: Tensor, ragged: Ragged) -> Tensor:
     """Gather left-aligned (B, L, ...) into packed (T, ...). Differentiable."""
     flat = padded.reshape(ragged.batch * ragged.longest, *padded.shape[2:])
-    return flat.index_select(0, ragged.grid_index_T())
+    return flat.index_select(0, ragged.grid_index_T)
 
 
 def unpack(packed: Tensor, ragged: Ragged) -> Tensor:
     """Scatter packed (T, ...) into left-aligned (B, L, ...), zeros elsewhere. Differentiable."""
     trailing = packed.shape[1:]
     flat = packed.new_zeros(ragged.batch * ragged.longest, *trailing)
-    flat = flat.index_copy(0, ragged.grid_index_T(), packed)
+    flat = flat.index_copy(0, ragged.grid_index_T, packed)
     return flat.view(ragged.batch, ragged.longest, *trailing)

@@ -87,7 +87,7 @@ class TokenState:
 
     def ends_T(self) -> Tensor:
         """(T,) bool: first and last position of each current sequence."""
-        within_T = self.ragged.position_T()
+        within_T = self.ragged.position_T
         last_T = self.ragged.lengths_B[self.ragged.segment_T] - 1
         return (within_T == 0) | (within_T == last_T)
 

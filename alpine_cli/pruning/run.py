@@ -19,7 +19,7 @@ from torch import Tensor
 from alpine_cli.pruning.attention import grid_probabilities
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.engines import Engine
-from alpine_cli.pruning.packed import Ragged, unpack
+from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.plan import PruningPlan, TokenState, tokens_after
 
 __all__ = ["LAYER_RUN", "RUN", "LayerRun", "PruningRun"]
@@ -107,10 +107,8 @@ class LayerRun:
     def _probabilities(self, q_SHNd: Tensor, k_SHNd: Tensor, scaling: float) -> Tensor | None:
         if not self.run.want_attentions:
             return None
-        if q_SHNd.shape[0] == 1 and q_SHNd.shape[2] == self.ragged.total:  # packed
-            q, k = (unpack(x[0].transpose(0, 1), self.ragged) for x in (q_SHNd, k_SHNd))
-            q_SHNd, k_SHNd = q.transpose(1, 2), k.transpose(1, 2)
-        return grid_probabilities(q_SHNd, k_SHNd, self.ragged, scaling=scaling)
+        q_BHLd, k_BHLd = (self.run.engine.to_grid(x, self.ragged) for x in (q_SHNd, k_SHNd))
+        return grid_probabilities(q_BHLd, k_BHLd, self.ragged, scaling=scaling)
 
     def shorten(self, hidden_SND: Tensor) -> Tensor:
         """Between attention and feed-forward: plan, apply, note the tokens of the next layer."""

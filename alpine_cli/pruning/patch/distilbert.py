@@ -7,6 +7,7 @@ is exchanged for the subclass below, and given back by `unprune`; weights are un
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -44,14 +45,21 @@ def _layers(model: nn.Module) -> list[nn.Module]:
     return list(cast(nn.ModuleList, _encoder(model).layer))
 
 
+@dataclass(frozen=True, eq=False)
+class _GiveBackClass:
+    """Undoes `_attach`; a record rather than a closure, so that a copied model undoes its own."""
+
+    layer: nn.Module
+    stock: type[nn.Module]
+
+    def __call__(self) -> None:
+        self.layer.__class__ = self.stock
+
+
 def _attach(layer: nn.Module) -> Detach:
-    stock = layer.__class__
+    give_back = _GiveBackClass(layer, layer.__class__)
     layer.__class__ = PrunedTransformerBlock
-
-    def detach() -> None:
-        layer.__class__ = stock
-
-    return detach
+    return give_back
 
 
 DISTILBERT = Family("DistilBERT", ("distilbert",), _encoder, _layers, _attach, absolute_positions)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 __all__ = ["Detach", "Family", "absolute_positions"]
 
 Detach = Callable[[], None]
-"""Undoes what `Family.attach` did to one layer."""
+"""Undoes what `Family.attach` did to one layer. No closure: copies of a model copy it, too."""
 
 
 class Positions(Protocol):

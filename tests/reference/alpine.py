@@ -1,0 +1,134 @@
+"""ALPINE for one sample, written from the paper's description: plain loops, float64, no batching.
+
+Nothing here imports alpine. The encoder reads a RoBERTa model's weights and computes attention,
+norms and feed-forward parts itself, so that it can tell a wrong layer wiring from a right one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+def scores(probs: torch.Tensor) -> list[float]:
+    """Score of every token from (heads, n, n) probabilities: mean over heads and queries."""
+    heads, n, _ = probs.shape
+    table = probs.double().tolist()
+    return [
+        math.fsum(table[h][q][key] for h in range(heads) for q in range(n)) / (heads * n)
+        for key in range(n)
+    ]
+
+
+def keep(values: list[float], protected: list[bool], alpha: float) -> list[bool]:
+    """Tokens within alpha standard deviations of the mean; protected ones always."""
+    counted = [
+        value for value, is_protected in zip(values, protected, strict=True) if not is_protected
+    ]
+    if not counted:
+        return [True] * len(values)
+    mean = math.fsum(counted) / len(counted)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in counted) / len(counted))
+    # 2e-6: the documented tolerance, which keeps exact ties
+    return [
+        is_protected or abs(value - mean) <= alpha * deviation + 2e-6 * mean
+        for value, is_protected in zip(values, protected, strict=True)
+    ]
+
+
+def margin(values: list[float], protected: list[bool], alpha: float) -> float:
+    """Distance of the closest score to a threshold, relative to the mean; inf if none counts."""
+    counted = [
+        value for value, is_protected in zip(values, protected, strict=True) if not is_protected
+    ]
+    if not counted:
+        return math.inf
+    mean = math.fsum(counted) / len(counted)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in counted) / len(counted))
+    return min(abs(abs(value - mean) - alpha * deviation - 2e-6 * mean) for value in counted) / mean
+
+
+@dataclass
+class SlowRun:
+    """Result of the slow encoder: hidden states (n', D), and per layer what stayed."""
+
+    hidden: torch.Tensor
+    lengths: list[int]
+    kept: list[list[int]]
+    smallest_margin: float
+
+
+def encode_roberta(
+    model: torch.nn.Module,
+    input_ids: list[int],
+    pruned_layers: list[int],
+    alpha: float = 1.0,
+    merge: str = "mean",
+    protect: str = "special",
+) -> SlowRun:
+    """Run one unpadded sample through a RobertaModel's weights, pruning as the paper says."""
+    weights = {name: value.double() for name, value in model.state_dict().items()}
+    config = model.config
+    heads = config.num_attention_heads
+
+    def linear(name: str, x: torch.Tensor) -> torch.Tensor:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def norm(name: str, x: torch.Tensor) -> torch.Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        scaled = centred / (variance + config.layer_norm_eps).sqrt()
+        return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    embedded = torch.stack(
+        [
+            weights["embeddings.word_embeddings.weight"][token]
+            + weights["embeddings.position_embeddings.weight"][config.pad_token_id + 1 + position]
+            + weights["embeddings.token_type_embeddings.weight"][0]
+            for position, token in enumerate(input_ids)
+        ]
+    )
+    x = norm("embeddings.LayerNorm", embedded)
+    origins = list(range(len(input_ids)))  # -1: a merged token
+    last = len(input_ids) - 1
+    run = SlowRun(x, [len(input_ids)], [], math.inf)
+    for layer in range(config.num_hidden_layers):
+        prefix = f"encoder.layer.{layer}"
+        n, size = x.shape
+        head_size = size // heads
+        probs, contexts = [], []
+        for head in range(heads):
+            columns = slice(head * head_size, (head + 1) * head_size)
+            q, k, v = (
+                linear(f"{prefix}.attention.self.{part}", x)[:, columns]
+                for part in ("query", "key", "value")
+            )
+            logits = q @ k.T / math.sqrt(head_size)
+            weight = logits.exp() / logits.exp().sum(-1, keepdim=True)
+            probs.append(weight)
+            contexts.append(weight @ v)
+        attended = linear(f"{prefix}.attention.output.dense", torch.cat(contexts, -1))
+        x = norm(f"{prefix}.attention.output.LayerNorm", attended + x)
+        if layer in pruned_layers:
+            if protect == "special":
+                protected = [origin in (0, last) for origin in origins]
+            else:
+                protected = [position in (0, n - 1) for position in range(n)]
+            values = scores(torch.stack(probs))
+            run.smallest_margin = min(run.smallest_margin, margin(values, protected, alpha))
+            stays = keep(values, protected, alpha)
+            removed = [x[i] for i in range(n) if not stays[i]]
+            x = torch.stack([x[i] for i in range(n) if stays[i]])
+            origins = [origin for origin, stay in zip(origins, stays, strict=True) if stay]
+            if removed and merge == "mean":
+                x = torch.cat([x, torch.stack(removed).mean(0, keepdim=True)])
+                origins.append(-1)
+        run.kept.append([origin for origin in origins if origin >= 0])
+        inner = linear(f"{prefix}.intermediate.dense", x)
+        inner = 0.5 * inner * (1 + torch.erf(inner / math.sqrt(2)))
+        x = norm(f"{prefix}.output.LayerNorm", linear(f"{prefix}.output.dense", inner) + x)
+        run.lengths.append(len(x))
+    run.hidden = x
+    return run
