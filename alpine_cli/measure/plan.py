@@ -1,0 +1,260 @@
+"""From what the user asked for to a workload that can be measured, or an error before any work.
+
+Everything that can be wrong with the input is found here, in the parent process and within
+seconds: checkpoints are opened, layers resolved, data read and tokenised once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from alpine_cli.checkpoint import Checkpoint, load_checkpoint
+from alpine_cli.errors import ConfigError
+from alpine_cli.files import sha256_of
+from alpine_cli.measure.environment import usable_cores
+from alpine_cli.measure.workload import (
+    VariantName,
+    VariantRequest,
+    WorkloadRequest,
+    load_samples,
+    resolve_device,
+)
+from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.results import Subject, Variant
+from alpine_cli.tasks.encoding import EncodingSpec, encode
+
+__all__ = ["MeasureOptions", "Plan", "make_plan", "short_path"]
+
+_DESCRIPTIONS: dict[str, str] = {
+    "stock": "transformers as it ships, padded to the longest of each length-bucketed batch",
+    "unpruned": "alpine's engine with no layer pruned: what the engine alone gains",
+    "pruned": "alpine's engine, pruning",
+    "reference": "the published algorithm, sample by sample, pruning",
+}
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """What a measuring command was asked; the fields are its options.
+
+    Attributes:
+        checkpoint: the ckpt.pt whose pruning is measured.
+        baseline: weights of `stock` and `unpruned`; None takes the same checkpoint.
+        data: directory of the data; None takes the one the checkpoint was trained on.
+        split: which split.
+        limit: at most so many samples, drawn without looking at labels.
+        batch_size: samples per forward pass of throughput, memory and energy.
+        flops_batch_size: samples per forward pass that FLOPs are counted for.
+        device: "cpu", "cuda", "cuda:N"; None takes CUDA where there is one.
+        layers, alpha, merge, protect, engine: override the checkpoint's pruning.
+        reference: measure the published algorithm's engine, too.
+        threads: of each worker; None takes every core this process may use.
+        runs: at least so many runs of each variant.
+        min_seconds: at least so many measured seconds of each variant.
+        memory_runs: fresh processes per variant and purpose.
+        training_memory: measure a training step, too.
+        latency: measure batch size 1, too.
+        seed: of batch order, interleaving and resampling.
+        country, carbon_intensity, pue: see `carbon`.
+    """
+
+    checkpoint: Path
+    baseline: Path | None = None
+    data: Path | None = None
+    split: str = "test"
+    limit: int | None = None
+    batch_size: int = 32
+    flops_batch_size: int = 1
+    device: str | None = None
+    layers: str | None = None
+    alpha: float | None = None
+    merge: str | None = None
+    protect: str | None = None
+    engine: str | None = None
+    reference: bool = False
+    threads: int | None = None
+    runs: int = 10
+    min_seconds: float = 10.0
+    memory_runs: int = 3
+    training_memory: bool = True
+    latency: bool = True
+    seed: int = 0
+    country: str | None = None
+    carbon_intensity: float | None = None
+    pue: float = 1.0
+
+    def settings(self) -> dict[str, Any]:
+        """The options as they go into a result file: no path beyond its last folder."""
+        shown: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            shown[name] = short_path(value) if isinstance(value, Path) else value
+        return shown
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be measured.
+
+    Attributes:
+        options: with threads and device resolved.
+        request: what the workers get.
+        subject, variants: what the result file says of it.
+        baseline: the variant that all others are compared with.
+        warnings: what the user should know beforehand.
+    """
+
+    options: MeasureOptions
+    request: WorkloadRequest
+    subject: Subject
+    variants: dict[str, Variant]
+    baseline: str
+    warnings: list[str]
+
+
+def make_plan(options: MeasureOptions) -> Plan:
+    """Check all input and resolve it.
+
+    Raises:
+        BadInput: of whatever kind; nothing has been measured or written yet.
+        PruningError: the pruning asked for does not fit the model.
+    """
+    if not 1 <= options.pue < float("inf"):
+        raise ConfigError(f"--pue: must be at least 1 (got {options.pue})")
+    device = resolve_device(options.device)
+    options = replace(options, device=str(device), threads=options.threads or usable_cores())
+    checkpoint = load_checkpoint(options.checkpoint)
+    base_path = options.baseline or options.checkpoint
+    base = load_checkpoint(base_path) if options.baseline else checkpoint
+    if base.task != checkpoint.task:
+        raise ConfigError(
+            f"--baseline: {base_path} is for {base.task}, {options.checkpoint} for"
+            f" {checkpoint.task}; only checkpoints of one task can be compared"
+        )
+    pruning = _resolve_pruning(checkpoint, options)
+    request, warnings = _request(options, checkpoint, base_path, pruning)
+    subject = _describe_subject(options, request, checkpoint)
+    variants: dict[str, Variant] = {
+        wanted.name: _describe_variant(wanted) for wanted in request.variants
+    }
+    baseline = "unpruned" if "unpruned" in variants else next(iter(variants))
+    return Plan(options, request, subject, variants, baseline, warnings)
+
+
+def _resolve_pruning(checkpoint: Checkpoint, options: MeasureOptions) -> PruningConfig:
+    """The checkpoint's pruning with the options laid over it, checked against the model."""
+    asked = {
+        name: value
+        for name in ("layers", "alpha", "merge", "protect", "engine")
+        if (value := getattr(options, name)) is not None
+    }
+    pruning = PruningConfig.from_dict({**checkpoint.pruning, **asked})
+    layers = checkpoint.model_config.get("num_hidden_layers") or checkpoint.model_config.get(
+        "n_layers"
+    )
+    if layers is not None:
+        pruning.resolve(int(layers))
+    return pruning
+
+
+def _request(
+    options: MeasureOptions, checkpoint: Checkpoint, base_path: Path, pruning: PruningConfig
+) -> tuple[WorkloadRequest, list[str]]:
+    warnings = []
+    unpruned = replace(pruning, layers="none")
+    wanted: list[tuple[VariantName, Path, PruningConfig | None]] = [
+        ("stock", base_path, None),
+        ("unpruned", base_path, unpruned),
+    ]
+    if pruning.layers != "none":
+        wanted.append(("pruned", options.checkpoint, pruning))
+        if options.reference:
+            reference = replace(pruning, engine="reference")
+            wanted.append(("reference", options.checkpoint, reference))
+    elif options.baseline is not None:
+        raise ConfigError(
+            f"{options.checkpoint}: prunes no layer, so there is nothing to set against --baseline;"
+            " pass --layers even, for example"
+        )
+    else:
+        warnings.append(
+            "this checkpoint prunes no layer, so no pruned variant was measured: pass --layers"
+            " even, for example"
+        )
+    data = options.data or checkpoint.run_config.get("data")
+    if data is None:
+        raise ConfigError(
+            f"{options.checkpoint}: does not name the data it was trained on; pass --data DIR"
+        )
+    columns = {
+        name: value
+        for name, value in (checkpoint.run_config.get("columns") or {}).items()
+        if value is not None
+    }
+    request = WorkloadRequest(
+        variants=[
+            VariantRequest(
+                name=name,
+                checkpoint=str(path),
+                pruning=None if config is None else config.to_dict(),
+            )
+            for name, path, config in wanted
+        ],
+        data=str(data),
+        columns=columns or None,
+        split=options.split,
+        limit=options.limit,
+        batch_size=options.batch_size,
+        device=options.device or "cpu",
+        threads=options.threads,
+        seed=options.seed,
+    )
+    return request, warnings
+
+
+def _describe_subject(
+    options: MeasureOptions, request: WorkloadRequest, checkpoint: Checkpoint
+) -> Subject:
+    samples = load_samples(request, checkpoint.task)
+    _, tokenizer = checkpoint.build()
+    encoded = encode(samples, tokenizer, EncodingSpec.from_dict(checkpoint.encoding))
+    content = json.dumps([encoded.rows, encoded.labels], separators=(",", ":"))
+    return Subject(
+        model=Path(checkpoint.model_name).name if checkpoint.model_name else "unknown",
+        task=checkpoint.task,
+        head=checkpoint.head,
+        data=Path(request.data).resolve().name,
+        split=request.split,
+        samples=len(samples),
+        limit=request.limit,
+        data_sha256=hashlib.sha256(content.encode("ascii")).hexdigest(),
+    )
+
+
+def _describe_variant(wanted: VariantRequest) -> Variant:
+    path = Path(wanted.checkpoint)
+    engine = "transformers (sdpa)"
+    description = _DESCRIPTIONS[wanted.name]
+    if wanted.pruning is not None:
+        engine = wanted.pruning["engine"]
+        if wanted.pruning["layers"] != "none":
+            details = ", ".join(
+                f"{name} {wanted.pruning[name]}" for name in ("layers", "alpha", "merge", "protect")
+            )
+            description = f"{description}: {details}"
+    return Variant(
+        checkpoint=short_path(path),
+        checkpoint_sha256=sha256_of(path),
+        engine=engine,
+        pruning=wanted.pruning,
+        description=description,
+    )
+
+
+def short_path(path: Path) -> str:
+    """The last folder and the name: enough to tell files apart, nothing about the machine."""
+    parts = path.resolve().parts
+    return "/".join(parts[-2:]) if len(parts) > 2 else path.name
