@@ -28,6 +28,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 
 from alpine_cli.config_errors import InvalidFieldsError, explain
 from alpine_cli.config_source import Settings
@@ -127,7 +128,7 @@ class ColumnsConfig(BaseModel):
 
 
 class LimitConfig(BaseModel):
-    """Use only the first N samples of a split (for trials); unset: all."""
+    """Use at most N samples of a split (for trials), the same ones each time; unset: all."""
 
     model_config = _STRICT
 
@@ -229,7 +230,7 @@ class RunConfig(BaseModel):
     )
     limit: Annotated[LimitConfig, BeforeValidator(_limit_sections)] = Field(
         default_factory=LimitConfig,
-        description="First N samples of each split; a number limits all three.",
+        description="Use at most N samples of each split; a number limits all three.",
     )
     prune: Annotated[PruningConfig, BeforeValidator(_pruning)] = Field(
         default_factory=PruningConfig, description="Which layers prune, and how."
@@ -306,18 +307,23 @@ def option_flag(name: str) -> str:
 
 
 def describe_fields() -> dict[str, str]:
-    """Every field by dotted name, with its description: the reference of configs and `--set`."""
+    """Sections and fields by dotted name, with descriptions: the reference of configs and --set."""
     reference: dict[str, str] = {}
     for name, info in RunConfig.model_fields.items():
         kind = info.annotation
+        reference[name] = info.description or ""
         if kind is PruningConfig:
             reference |= {f"prune.{key}": text for key, text in _pruning_descriptions().items()}
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
             for key, nested in kind.model_fields.items():
-                reference[f"{name}.{key}"] = nested.description or ""
-        else:
-            reference[name] = info.description or ""
+                reference[f"{name}.{key}"] = _with_default(nested)
     return reference
+
+
+def _with_default(info: FieldInfo) -> str:
+    text = info.description or ""
+    default = str(info.default).lower() if isinstance(info.default, bool) else info.default
+    return text if default is None else f"{text.rstrip('.')} (default: {default})."
 
 
 def _pruning_descriptions() -> dict[str, str]:

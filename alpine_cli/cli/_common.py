@@ -113,7 +113,9 @@ BatchSizeOption = Annotated[
 ]
 LimitOption = Annotated[
     int | None,
-    typer.Option("--limit", min=1, help="Use only the first N samples of each split."),
+    typer.Option(
+        "--limit", min=1, help="Use at most N samples of each split, the same ones each time."
+    ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Random seed.")]
 OutputOption = Annotated[

@@ -1,0 +1,367 @@
+"""`finetune`: a config in, a run directory out.
+
+The order matters: everything that can be wrong with the input is found before the first file is
+written; the best weights are chosen on the validation split alone; the test split, if there is
+one, is read at the very end, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch.distributed import is_torchelastic_launched
+
+from alpine_cli.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from alpine_cli.config import RunConfig
+from alpine_cli.errors import ConfigError, ModelError
+from alpine_cli.files import write_atomic
+from alpine_cli.models import TaskModel, build_model
+from alpine_cli.pruning.apply import prune
+from alpine_cli.tasks.data import load_splits
+from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec, encode
+from alpine_cli.tasks.registry import TaskSpec, resolve_task
+from alpine_cli.training.batches import StepBatches
+from alpine_cli.training.callbacks import Clock, LogCallback, ScheduleCallback, TokensCallback
+from alpine_cli.training.evaluation import Evaluation, evaluate_split
+from alpine_cli.training.failures import advise_on_memory
+from alpine_cli.training.progress import Progress, SilentProgress
+from alpine_cli.training.ranks import Ranks
+from alpine_cli.training.rundir import RunDirectory
+from alpine_cli.training.trainer import AlpineTrainer, training_arguments
+
+__all__ = ["FinetuneOutcome", "finetune", "resolve_device"]
+
+
+@dataclass(frozen=True)
+class FinetuneOutcome:
+    """What a run left behind.
+
+    Attributes:
+        run_dir: the run directory.
+        checkpoint: the best weights, `ckpt.pt`.
+        metrics: the "end" line of metrics.jsonl: figures of the best weights on "valid" and, if
+            there is a test split, "test"; best_epoch, steps, wall_s.
+    """
+
+    run_dir: Path
+    checkpoint: Path
+    metrics: dict[str, Any]
+
+
+def resolve_device(name: str | None) -> torch.device:
+    """The device asked for; CUDA where there is one if none was.
+
+    Raises:
+        ModelError: CUDA was asked for and is absent.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            "--device cuda: this machine has no CUDA device that torch can use; leave the option"
+            " out to train on the CPU"
+        )
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def finetune(
+    config: RunConfig | None = None,
+    *,
+    resume: Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> FinetuneOutcome:
+    """Fine-tune a model as `config` says, or go on with the run in `resume`.
+
+    Killed at any instant and resumed, a run ends with the weights of an uninterrupted one: bit
+    for bit on the CPU of one machine with the same number of threads. Under `torchrun` all
+    processes call this; only rank 0 writes.
+
+    Args:
+        config: the run; not together with `resume`.
+        resume: a run directory whose run was interrupted. A finished run is returned as it is.
+        force: replace an earlier run in the output directory.
+        progress: told what happens; None for silence.
+
+    Raises:
+        ConfigError: fields that contradict each other, or `resume` is no run directory.
+        ModelError: unknown model, or CUDA asked for and absent.
+        DataError: data missing, malformed, or without training or validation samples.
+        PruningError: the layers asked for do not exist, or the model cannot be pruned.
+        OutputExistsError: the output directory is taken. Nothing has been written.
+        TrainingError: the loss became NaN or infinite, or memory ran out.
+    """
+    if (config is None) == (resume is None):
+        raise ValueError("give either config or resume")
+    if resume is not None:
+        run, config = RunDirectory.open(resume)
+        finished = next((e for e in run.entries() if e["event"] == "end"), None)
+        if finished is not None:
+            return FinetuneOutcome(run.path, run.checkpoint, finished)
+    else:
+        assert config is not None
+        config = _with_absolute_paths(config)
+        run = RunDirectory(config.run_dir())
+    return _Finetuning(config, run, progress or SilentProgress()).run_to_end(
+        resuming=resume is not None, force=force
+    )
+
+
+class _Finetuning:
+    """One run in progress: what all its phases share."""
+
+    def __init__(self, config: RunConfig, run: RunDirectory, progress: Progress) -> None:
+        self.config, self.run = config, run
+        self.train = config.train
+        self.device = resolve_device(config.device)
+        self.progress = progress
+
+    def run_to_end(self, *, resuming: bool, force: bool) -> FinetuneOutcome:
+        """All phases, in the order that the module's docstring explains."""
+        if not resuming and not is_torchelastic_launched():
+            self.run.check_free(force)  # before slow work; decided again below
+        self._read_input()
+        self._build_model()
+        transformers.set_seed(self.train.seed)
+        self.arguments = training_arguments(self.train, self.device, self.run)
+        self.ranks = Ranks.current()
+        if not self.ranks.is_first:
+            self.progress = SilentProgress()
+        self.batches = self._plan_batches()
+        self.ranks.first_does(partial(self._claim_directory, resuming, force))
+        self._train_all_epochs()
+        return self._finish()
+
+    # -- before anything is written --------------------------------------------------------
+
+    def _read_input(self) -> None:
+        self.task: TaskSpec = resolve_task(self.config.task)
+        if self.config.data is None:
+            raise ConfigError("data: is required; give --data DIR or the field 'data' of a config")
+        self.splits = load_splits(
+            self.task,
+            self.config.data,
+            columns=self.config.columns.to_columns(),
+            limit=self.config.limit.to_limits(),
+        )
+        for name in ("train", "valid"):
+            self.splits.require(name)
+
+    def _build_model(self) -> None:
+        self.model: TaskModel
+        self.encoding: EncodingSpec
+        self.model, self.tokenizer, self.encoding = build_model(
+            self.config.model,
+            self.task,
+            self.config.head,
+            seed=self.train.seed,
+            max_length=self.train.max_length,
+            mode_prefix=self.config.mode_prefix,
+        )
+        prune(self.model, self.config.prune)
+        if self.train.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.pad_id = int(self.tokenizer.pad_token_id)
+        self.encoded = {name: self._encode(name) for name in ("train", "valid")}
+
+    def _encode(self, split: str) -> EncodedSplit:
+        return encode(self.splits.require(split).samples, self.tokenizer, self.encoding)
+
+    def _plan_batches(self) -> StepBatches:
+        train, encoded = self.train, self.encoded["train"]
+        if train.batch_size < train.grad_accum * self.ranks.world_size:
+            raise ConfigError(
+                f"train.batch_size ({train.batch_size}) must be at least train.grad_accum"
+                f" ({train.grad_accum}) × processes ({self.ranks.world_size}): it is the number of"
+                " samples per optimiser step over all of them"
+            )
+        return StepBatches(
+            [(encoded.longest_row(i), encoded.length(i)) for i in range(len(encoded))],
+            batch_size=train.batch_size,
+            grad_accum=train.grad_accum,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
+            seed=train.seed,
+            group_by_length=train.group_by_length,
+        )
+
+    # -- training --------------------------------------------------------------------------
+
+    def _claim_directory(self, resuming: bool, force: bool) -> None:
+        if not resuming:
+            self.run.check_free(force)
+            self.run.start(self.config)
+
+    def _train_all_epochs(self) -> None:
+        state = self.ranks.first_does(self.run.latest_state)
+        done_steps, folder = state if state is not None else (0, None)
+        entries = self.ranks.first_does(partial(self.run.rewind_metrics, done_steps))
+        self._begin_log(entries)
+        self.clock = Clock(entries[-1]["wall_s"] if entries else 0.0)
+        self.best = max((e[e["metric"]] for e in entries if e["event"] == "valid"), default=None)
+        tokens = TokensCallback(self.model)
+        trainer = AlpineTrainer(
+            self.model,
+            self.arguments,
+            train=self.train,
+            encoded=self.encoded["train"],
+            batches=self.batches,
+            pad_id=self.pad_id,
+            run=self.run,
+            ranks=self.ranks,
+            validate=self._validate,
+            callbacks=[
+                ScheduleCallback(self.batches, self.train.save_steps),
+                tokens,
+                LogCallback(self.run, self.ranks, self.progress, tokens, self.clock),
+            ],
+        )
+        total = self.batches.steps_per_epoch * self.train.epochs
+        self.progress.begin(self._title(), total_steps=total, done_steps=done_steps)
+        try:
+            with advise_on_memory(self.train, self.device, evaluating=False):
+                trainer.train(resume_from_checkpoint=str(folder) if folder else None)
+        finally:
+            self.progress.end()
+
+    def _title(self) -> str:
+        config, samples = self.config, len(self.encoded["train"])
+        cut = self.encoded["train"].truncated
+        return (
+            f"{config.model} on {config.task}, pruning layers {config.prune.layers}:"
+            f" {samples} samples ({cut} functions cut to {self.train.max_length} tokens),"
+            f" {self.train.epochs} epochs on {self.device}"
+            + (f", {self.ranks.world_size} processes" if self.ranks.world_size > 1 else "")
+        )
+
+    def _begin_log(self, entries: list[dict[str, Any]]) -> None:
+        """Write the opening line of metrics.jsonl, or go on as the opening line says.
+
+        Raises:
+            ConfigError: the run was begun with another number of processes.
+        """
+        if not entries:
+            start: dict[str, Any] = {
+                "event": "start",
+                "step": 0,
+                "epoch": 0.0,
+                "train_samples": len(self.encoded["train"]),
+                "steps": self.batches.steps_per_epoch * self.train.epochs,
+                "parameters": sum(p.numel() for p in self.model.parameters()),
+                "device": str(self.device),
+                "threads": torch.get_num_threads(),
+                "processes": self.ranks.world_size,
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+                "wall_s": 0.0,
+            }
+            if self.ranks.is_first:
+                self.run.log(start)
+            return
+        start = entries[0]
+        if start["processes"] != self.ranks.world_size:
+            raise ConfigError(
+                f"{self.run.path}: begun with {start['processes']} process(es), resumed with"
+                f" {self.ranks.world_size}; resume it with torchrun --nproc-per-node"
+                f" {start['processes']}"
+            )
+        # Sums are split by thread, so their last bits depend on how many there are.
+        torch.set_num_threads(start["threads"])
+
+    def _evaluate(self, encoded: EncodedSplit) -> Evaluation:
+        with advise_on_memory(self.train, self.device, evaluating=True):
+            return evaluate_split(
+                self.model,
+                encoded,
+                batch_size=self.train.eval_batch_size,
+                pad_id=self.pad_id,
+                bf16=self.train.bf16,
+                ranks=self.ranks,
+            )
+
+    def _validate(self, step: int, epoch: float) -> dict[str, float]:
+        """After every epoch: figures on the validation split; rank 0 keeps the best weights."""
+        started = self.clock.seconds()
+        evaluation = self._evaluate(self.encoded["valid"])
+        metrics = evaluation.metrics()
+        value = metrics[self.task.metric]
+        is_best = self.best is None or value > self.best
+        if is_best:
+            self.best = value
+        entry = {
+            "event": "valid",
+            "step": step,
+            "epoch": round(epoch, 6),
+            "metric": self.task.metric,
+            "best": is_best,
+            **metrics,
+            "layer_lengths": evaluation.kept.per_layer(),
+            "eval_s": round(self.clock.seconds() - started, 3),
+            "wall_s": round(self.clock.seconds(), 3),
+        }
+        if self.ranks.is_first:
+            if is_best:
+                self._save_best({"valid": metrics, "best_epoch": entry["epoch"]})
+            self.run.log(entry)
+            self.progress.logged(entry)
+        return metrics
+
+    def _save_best(self, metrics: dict[str, Any]) -> None:
+        checkpoint = Checkpoint.from_model(
+            self.model,
+            self.tokenizer,
+            self.encoding,
+            pruning=self.config.prune.to_dict(),
+            run_config=self.config.to_dict(),
+            metrics=metrics,
+            model_name=self.config.model,
+        )
+        save_checkpoint(checkpoint, self.run.checkpoint)
+
+    # -- after training --------------------------------------------------------------------
+
+    def _finish(self) -> FinetuneOutcome:
+        """Predictions of the best weights on valid and test; the closing line of the metrics."""
+        trained_s = self.clock.seconds()
+        self.ranks.barrier()
+        best = load_checkpoint(self.run.checkpoint)
+        self.model.load_state_dict(best.weights)
+        if self.splits.test is not None and self.splits.test.samples:
+            self.encoded["test"] = self._encode("test")
+        figures: dict[str, Any] = {}
+        for name in ("valid", "test"):
+            if name in self.encoded:
+                evaluation = self._evaluate(self.encoded[name])
+                figures[name] = evaluation.metrics()
+                if self.ranks.is_first:
+                    write_atomic(self.run.predictions(name), evaluation.to_jsonl())
+        steps = self.batches.steps_per_epoch * self.train.epochs
+        end = {
+            "event": "end",
+            "step": steps,
+            "epoch": float(self.train.epochs),
+            "metric": self.task.metric,
+            "best_epoch": best.metrics["best_epoch"],
+            **figures,
+            "train_s": round(trained_s, 3),
+            "wall_s": round(self.clock.seconds(), 3),
+        }
+        if self.ranks.is_first:
+            best.metrics = {**best.metrics, **figures}
+            save_checkpoint(best, self.run.checkpoint)
+            self.run.log(end)
+        self.ranks.barrier()
+        return FinetuneOutcome(self.run.path, self.run.checkpoint, end)
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Local directories by absolute path: a run may be resumed from another working directory."""
+    changes: dict[str, Any] = {"output": str(config.run_dir())}
+    if config.data is not None and Path(config.data).exists():
+        changes["data"] = str(Path(config.data).resolve())
+    if Path(config.model).is_dir():
+        changes["model"] = str(Path(config.model).resolve())
+    return config.model_copy(update=changes)
