@@ -33,7 +33,7 @@ __all__ = ["is_pruned", "prune", "replay", "trace", "unprune"]
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
 _RECORD = "_alpine_pruning"
-_ENGINES: dict[str, Engine] = {
+ENGINES: dict[str, Engine] = {
     "packed": PackedEngine(),
     "padded": PaddedEngine(),
     "reference": ReferenceEngine(),
@@ -77,7 +77,7 @@ def unprune(model: ModelT) -> ModelT:
     base, _ = find_base_model(model)
     record = _record_of(base)
     if record is not None:
-        record.detach(base)
+        record.detach()
         delattr(base, _RECORD)
     return model
 
@@ -144,15 +144,12 @@ class Pruning:
     config: PruningConfig
     layers: tuple[int, ...]
     detaches: list[Detach] = field(default_factory=list)
-    stock_attention: str | None = None
+    stock_configs: list[tuple[nn.Module, Any]] = field(default_factory=list)
     traces: list[Trace] = field(default_factory=list)
     given_plans: dict[int, PruningPlan] | None = None
 
     def attach(self, base: PreTrainedModel, family: Family) -> None:
         """Hook the base model, its encoder and its layers."""
-        attention_function.register()
-        self.stock_attention = base.config._attn_implementation
-        base.config._attn_implementation = attention_function.ATTENTION
         enter, finish = _EnterModel(self, family), _FinishModel(self)
         self.detaches += [
             base.register_forward_pre_hook(enter, with_kwargs=True).remove,
@@ -162,12 +159,14 @@ class Pruning:
         for index, layer in enumerate(family.layers(base)):
             bind = layer.register_forward_pre_hook(_BindLayer(index), with_kwargs=True)
             self.detaches += [bind.remove, family.attach(layer)]
+            self.stock_configs += attention_function.divert(layer)
 
-    def detach(self, base: PreTrainedModel) -> None:
+    def detach(self) -> None:
         """Take away everything that `attach` added."""
         for detach in self.detaches:
             detach()
-        base.config._attn_implementation = self.stock_attention
+        for module, config in self.stock_configs:
+            module.config = config
 
 
 @dataclass(eq=False)
@@ -196,15 +195,13 @@ class _EnterModel:
         config = self.pruning.config
         run = PruningRun(
             config=config,
-            engine=_ENGINES[config.engine],
+            engine=ENGINES[config.engine],
             pruned_layers=self.pruning.layers,
             tokens=[tokens],
             want_attentions=_asked(model, kwargs, "output_attentions"),
             keeps_scores=bool(self.pruning.traces),
+            given_plans=self.pruning.given_plans,
         )
-        if self.pruning.given_plans is not None:
-            run.give_plans(self.pruning.given_plans)
-
         if kwargs.get("position_ids") is None:
             shape = (given.shape[0], given.shape[1])
             kwargs["position_ids"] = self.family.positions(model, ids, shape, given.device)
@@ -215,7 +212,8 @@ class _EnterModel:
                 value = value.expand(*mask_BL.shape, *value.shape[2:])
                 packed = value.reshape(-1, *value.shape[2:]).index_select(0, valid_T)
                 kwargs[name] = run.engine.enter(packed, tokens.ragged)
-        kwargs["attention_mask"] = None
+        # A 4-D mask passes through transformers' mask functions as it is; nobody reads this one.
+        kwargs["attention_mask"] = mask_BL.new_ones(1, 1, 1, 1)
         returns_tuple = not _asked(model, kwargs, "return_dict", default=True)
         if returns_tuple and _asked(model, kwargs, "output_hidden_states"):
             raise PruningError("output_hidden_states of a pruned encoder needs return_dict=True")

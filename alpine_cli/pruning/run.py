@@ -5,8 +5,8 @@ layers and attention functions as the keyword argument `RUN` (`LAYER_RUN` below 
 Nothing is stored on modules, so concurrent and nested calls do not meet.
 
 Plans are kept by layer and never made twice: when gradient checkpointing runs a layer again in
-the backward pass, it meets the plan of the first time. A run can also be given the plans of an
-earlier one.
+the backward pass, it does the same work and meets the plan of the first time. A run can also be
+given the plans of an earlier one; it then computes no scores.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class PruningRun:
         engine: how.
         pruned_layers: indices of the layers that prune.
         tokens: entry l holds the tokens that enter layer l; entry 0 the model's input.
-        plans: by layer; filled as layers run, or given beforehand.
+        given_plans: by layer, plans of an earlier run to follow instead of scores; or None.
+        plans: by layer; filled as layers run.
         scores: by layer, (T,) float32; those of the layers that prune.
         want_attentions: whether attention functions return probabilities.
         keeps_scores: whether `scores` is kept after use (tracing).
@@ -47,6 +48,7 @@ class PruningRun:
     engine: Engine
     pruned_layers: tuple[int, ...]
     tokens: list[TokenState]
+    given_plans: Mapping[int, PruningPlan] | None = None
     plans: dict[int, PruningPlan] = field(default_factory=dict)
     scores: dict[int, Tensor] = field(default_factory=dict)
     want_attentions: bool = False
@@ -55,10 +57,6 @@ class PruningRun:
     def at(self, layer: int) -> LayerRun:
         """The view of this run that layer `layer` works with."""
         return LayerRun(self, layer)
-
-    def give_plans(self, plans: Mapping[int, PruningPlan]) -> None:
-        """Prune as `plans` say instead of by scores."""
-        self.plans.update(plans)
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,9 @@ class LayerRun:
     ) -> tuple[Tensor, Tensor | None]:
         """Attended values (S, N, H, d) and, where they were asked for, probabilities (B, H, L, L).
 
-        Scores are computed only if this layer prunes and its plan is not known yet.
+        Scores are computed only if this layer prunes and its plan was not given.
         """
-        wants_scores = self.prunes and self.layer not in self.run.plans
+        wants_scores = self.prunes and self.run.given_plans is None
         out, scores_T = self.run.engine.attend(
             q_SHNd,
             k_SHNd,
@@ -114,16 +112,21 @@ class LayerRun:
         """Between attention and feed-forward: plan, apply, note the tokens of the next layer."""
         after = self.tokens
         if self.prunes:
-            if self.layer not in self.run.plans:
-                scores_T = self.run.scores[self.layer]
-                self.run.plans[self.layer] = self.run.engine.plan(
-                    scores_T, self.tokens, self.run.config
-                )
-                if not self.run.keeps_scores:
-                    del self.run.scores[self.layer]
-            plan = self.run.plans[self.layer]
+            plan = self._plan()
             hidden_SND = self.run.engine.shorten(hidden_SND, plan)
             after = tokens_after(self.tokens, plan, self.layer)
         if len(self.run.tokens) == self.layer + 1:  # else the layer runs again in backward
             self.run.tokens.append(after)
         return hidden_SND
+
+    def _plan(self) -> PruningPlan:
+        """This layer's plan: made the first time, the same ever after."""
+        run, layer = self.run, self.layer
+        scores_T = run.scores.get(layer) if run.keeps_scores else run.scores.pop(layer, None)
+        if layer not in run.plans:
+            if run.given_plans is not None:
+                run.plans[layer] = run.given_plans[layer]
+            else:
+                assert scores_T is not None  # attention of this layer ran before
+                run.plans[layer] = run.engine.plan(scores_T, self.tokens, run.config)
+        return run.plans[layer]

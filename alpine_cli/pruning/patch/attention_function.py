@@ -1,21 +1,24 @@
-"""alpine's attention function and mask function, registered with transformers by name.
+"""alpine's attention function, registered with transformers by name.
 
-While a model is pruned its config names `ATTENTION` as attention implementation, so that stock
-attention modules hand q, k and v to the run that travels in their keyword arguments. The mask
-function returns None: layouts know their lengths, nothing is masked by a tensor.
+A stock attention module looks its function up by the implementation that its config names. While
+a model is pruned, its attention modules hold a copy of the config that names `ATTENTION`; the
+config itself, which other models may share and which is saved, stays as it was. The function
+hands q, k and v to the run that travels in the keyword arguments. No mask is involved: layouts
+know their lengths.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from alpine_cli.pruning.errors import PruningError
 from alpine_cli.pruning.run import LAYER_RUN, LayerRun
 
-__all__ = ["ATTENTION", "register"]
+__all__ = ["ATTENTION", "divert"]
 
 ATTENTION = "alpine"
 
@@ -41,11 +44,19 @@ def _attend(
     return layer_run.attend(query, key, value, scaling, dropout)
 
 
-def _no_mask(*args: Any, **kwargs: Any) -> None:
-    return None
+def divert(layer: nn.Module) -> list[tuple[nn.Module, Any]]:
+    """Send the attention modules in `layer` through alpine's function.
 
-
-def register() -> None:
-    """Make the name known to transformers; calling again changes nothing."""
+    Returns:
+        The modules with their stock configs, to be given back.
+    """
     AttentionInterface.register(ATTENTION, _attend)
-    AttentionMaskInterface.register(ATTENTION, _no_mask)
+    diverted = []
+    for module in layer.modules():
+        stock = getattr(module, "config", None)
+        if stock is not None:
+            diverted.append((module, stock))
+            private = copy.copy(stock)
+            private._attn_implementation = ATTENTION
+            module.config = private
+    return diverted

@@ -1,0 +1,119 @@
+"""Attention back ends against attention written out with loops; scores and gradients included."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alpine_cli.pruning import attention
+from alpine_cli.pruning.attention import Attend, attend_padded, attend_per_sequence
+from alpine_cli.pruning.packed import Ragged
+
+BACKENDS = [attend_per_sequence, attend_padded]
+
+
+def by_hand(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: list[int], scaling: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Softmax attention of each sequence and head, one after the other."""
+    outs, received, start = [], [], 0
+    for n in lengths:
+        rows = slice(start, start + n)
+        start += n
+        heads, total = [], torch.zeros(n, dtype=q.dtype)
+        for head in range(q.shape[1]):
+            logits = q[rows, head] @ k[rows, head].T * scaling
+            weights = logits.exp() / logits.exp().sum(-1, keepdim=True)
+            heads.append(weights @ v[rows, head])
+            total = total + weights.sum(0)
+        outs.append(torch.stack(heads, 1))
+        received.append(total / (n * q.shape[1]) if n else total)
+    return torch.cat(outs), torch.cat(received)
+
+
+def random_qkv(total: int, seed: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(total, 3, 8, generator=generator) for _ in range(3)]
+
+
+@settings(deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 20), min_size=1, max_size=5).filter(any),
+    seed=st.integers(0, 1000),
+    backend=st.sampled_from(BACKENDS),
+    want_scores=st.booleans(),
+    grad=st.booleans(),
+)
+def test_equal_to_attention_by_hand(
+    lengths: list[int], seed: int, backend: Attend, want_scores: bool, grad: bool
+) -> None:
+    ragged = Ragged.from_lengths(torch.tensor(lengths))
+    q, k, v = (x.requires_grad_(grad) for x in random_qkv(ragged.total, seed))
+    scaling = 1 / math.sqrt(8)
+    expected, expected_scores = by_hand(q, k, v, lengths, scaling)
+    attended = backend(q, k, v, ragged, scaling=scaling, dropout=0.0, want_scores=want_scores)
+    torch.testing.assert_close(attended.out_THd, expected, atol=1e-5, rtol=1e-5)
+    if want_scores:
+        assert attended.scores_T is not None
+        assert not attended.scores_T.requires_grad
+        torch.testing.assert_close(
+            attended.scores_T, expected_scores.detach(), atol=1e-6, rtol=1e-5
+        )
+    else:
+        assert attended.scores_T is None
+    if grad:
+        weights = torch.randn_like(expected)
+        ours = torch.autograd.grad((attended.out_THd * weights).sum(), (q, k, v))
+        theirs = torch.autograd.grad((expected * weights).sum(), (q, k, v))
+        for mine, slow in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(mine, slow, atol=1e-5, rtol=1e-4)
+
+
+def test_scores_do_not_depend_on_the_chunking(monkeypatch: pytest.MonkeyPatch) -> None:
+    ragged = Ragged.from_lengths(torch.tensor([40, 7]))
+    q, k, v = random_qkv(47, seed=1)
+    results = []
+    for budget in (1, 4 * 40 * 40 * 2, 1 << 30):
+        monkeypatch.setattr(attention, "_CHUNK_BYTES", budget)
+        attended = attend_per_sequence(q, k, v, ragged, scaling=0.3, dropout=0.0, want_scores=True)
+        results.append(attended)
+    for other in results[1:]:
+        torch.testing.assert_close(results[0].scores_T, other.scores_T, atol=1e-7, rtol=0)
+        torch.testing.assert_close(results[0].out_THd, other.out_THd, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("want_scores", [True, False])
+def test_dropout_drops_probabilities_and_not_scores(backend: Attend, want_scores: bool) -> None:
+    """On average dropout changes nothing; in one draw it does, but the scores stay."""
+    ragged = Ragged.from_lengths(torch.tensor([30]))
+    q, k, v = random_qkv(30, seed=2)
+    plain = backend(q, k, v, ragged, scaling=0.3, dropout=0.0, want_scores=want_scores)
+    torch.manual_seed(0)
+    draws = [
+        backend(q, k, v, ragged, scaling=0.3, dropout=0.2, want_scores=want_scores)
+        for _ in range(300)
+    ]
+    assert not torch.allclose(draws[0].out_THd, plain.out_THd)
+    mean = torch.stack([draw.out_THd for draw in draws]).mean(0)
+    torch.testing.assert_close(mean, plain.out_THd, atol=0.15, rtol=0)
+    if want_scores:
+        torch.testing.assert_close(draws[0].scores_T, plain.scores_T)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_half_precision_scores_are_summed_in_float32(backend: Attend) -> None:
+    """From the same bfloat16 queries and keys, scores agree with float64 far below bfloat16."""
+    ragged = Ragged.from_lengths(torch.tensor([64]))
+    q, k, v = (x.bfloat16() for x in random_qkv(64, seed=3))
+    attended = backend(q, k, v, ragged, scaling=0.25, dropout=0.0, want_scores=True)
+    assert attended.scores_T is not None
+    assert attended.scores_T.dtype == torch.float32
+    assert attended.out_THd.dtype == torch.bfloat16
+    _, expected = by_hand(q.double(), k.double(), v.double(), [64], 0.25)
+    # what remains is the rounding of the bfloat16 logits, averaged over 3 × 64 rows
+    torch.testing.assert_close(attended.scores_T.double(), expected, atol=0, rtol=2e-2)
