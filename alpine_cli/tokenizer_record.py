@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, RobertaTokenizerFast
 
 from alpine_cli.errors import CheckpointError
 
@@ -76,13 +76,18 @@ def rebuild_tokenizer(record: dict[str, Any]) -> PreTrainedTokenizerFast:
 
 
 def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:
-    """A tokenizer from a bare `tokenizer.json` with RoBERTa's special tokens.
+    """A tokenizer from local files, for weights that were published without theirs.
 
-    Only those special tokens that the vocabulary holds are set.
+    Args:
+        path: a bare `tokenizer.json` (special tokens are RoBERTa's, as far as its vocabulary holds
+            them), or a directory with a saved tokenizer or with RoBERTa's `vocab.json` and
+            `merges.txt`.
 
     Raises:
-        CheckpointError: missing, not a tokenizer file, or one without `<s>`, `</s>` and `<pad>`.
+        CheckpointError: missing, unreadable, or without `<s>`, `</s>` and `<pad>`.
     """
+    if path.is_dir():
+        return _read_tokenizer_directory(path)
     try:
         backend = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # see above
@@ -94,3 +99,15 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, clean_up_tokenization_spaces=False, **specials
     )
+
+
+def _read_tokenizer_directory(path: Path) -> PreTrainedTokenizerFast:
+    saved = (path / "tokenizer_config.json").is_file() or (path / "config.json").is_file()
+    loader: Any = AutoTokenizer if saved else RobertaTokenizerFast
+    try:
+        tokenizer = loader.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # transformers and tokenizers raise many kinds
+        raise CheckpointError(f"{path}: holds no readable tokenizer: {error}") from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise CheckpointError(f"{path}: holds no fast tokenizer")
+    return tokenizer
