@@ -269,11 +269,13 @@ class Result(Part):
                 return figure
         return None
 
-    def comparison(self, name: str, variant: str) -> Comparison | None:
-        """The comparison of that figure for that variant, or None."""
-        for comparison in self.comparisons:
-            if (comparison.figure, comparison.variant) == (name, variant):
-                return comparison
+    def comparison(
+        self, name: str, variant: str = "pruned", baseline: str = "unpruned"
+    ) -> Comparison | None:
+        """The comparison of that figure between these variants, or None."""
+        for found in self.comparisons:
+            if (found.figure, found.variant, found.baseline) == (name, variant, baseline):
+                return found
         return None
 
 

@@ -38,15 +38,15 @@ def measure_accuracy(request: Mapping[str, Any]) -> dict[str, Any]:
     seed = workload.request.seed
     figures: list[Figure] = []
     comparisons: list[Comparison] = []
-    baseline = request["baseline"]
     for name, predicted in predictions.items():
         figures += metric_figures(name, labels, predicted, seed=seed)
-        if name != baseline and baseline in predictions:
-            figure, compared = compare_predictions(
-                name, baseline, labels, predicted, predictions[baseline], seed=seed
-            )
-            figures.append(figure)
-            comparisons += compared
+    for name, baseline in request["pairs"]:
+        figure, compared = compare_predictions(
+            name, baseline, labels, predictions[name], predictions[baseline], seed=seed
+        )
+        comparisons += compared
+        if not any((f.name, f.variant) == (figure.name, name) for f in figures):
+            figures.append(figure)  # with the first, the nearest, baseline of each variant
     part = Part(figures=figures, comparisons=comparisons, warnings=_warnings(labels))
     return part.model_dump(mode="json")
 

@@ -84,7 +84,7 @@ def run_measures(
         kind="bench" if len(kinds) > 1 else kinds[0],  # type: ignore[arg-type]
         subject=plan.subject,
         variants=plan.variants,
-        settings={**plan.options.settings(), "baseline_variant": plan.baseline},
+        settings=plan.options.settings(),
         environment=environment,
     )
 
@@ -103,7 +103,7 @@ def _for_measure(kind: str, on_progress: OnProgress | None) -> Progress:
 def _isolated(plan: Plan, kind: str, progress: Progress, **extra: Any) -> Part:
     request = {
         "workload": plan.request.model_dump(mode="json"),
-        "baseline": plan.baseline,
+        "pairs": plan.pairs,
         **extra,
     }
     answer = run_isolated(kind, request, threads=plan.options.threads, on_progress=progress)
@@ -172,7 +172,7 @@ def _memory(plan: Plan, progress: Progress, grid: Mapping[str, Any]) -> Part:
         for name in plan.variants:
             answers = [answer for _, answer in sorted(found.get((purpose, name), []))]
             figures += memory_figures(purpose, name, answers, options.batch_size)
-    return Part(figures=figures, comparisons=compare_all(figures, plan.baseline))
+    return Part(figures=figures, comparisons=compare_all(figures, plan.pairs))
 
 
 def memory_figures(

@@ -89,7 +89,7 @@ def measure_flops(request: Mapping[str, Any]) -> dict[str, Any]:
         report_progress(done, len(workload.variants), f"lengths of {name}")
         parts.append(_measure_variant(variant, request["batch_size"], workload.request.batch_size))
     part = parts[0].merged(*parts[1:])
-    comparisons = compare_all(part.figures, request["baseline"], unit="sample")
+    comparisons = compare_all(part.figures, request["pairs"], unit="sample")
     return part.model_copy(update={"comparisons": comparisons}).model_dump(mode="json")
 
 
@@ -138,7 +138,7 @@ def _analytic_figures(variant: str, cost: VariantCost, batch_size: int) -> list[
             better="lower",
             n=len(values),
             aggregate="mean",
-            interval=mean_interval(samples) if samples else None,
+            interval=mean_interval(samples, unit="sample") if samples else None,
             samples=samples,
         )
 

@@ -29,6 +29,12 @@ from alpine_cli.tasks.encoding import EncodingSpec, encode
 
 __all__ = ["MeasureOptions", "Plan", "make_plan", "short_path"]
 
+_PAIRS = [
+    ("pruned", "unpruned"),
+    ("unpruned", "stock"),
+    ("pruned", "stock"),
+    ("reference", "unpruned"),
+]
 _DESCRIPTIONS: dict[str, str] = {
     "stock": "transformers as it ships, padded to the longest of each length-bucketed batch",
     "unpruned": "alpine's engine with no layer pruned: what the engine alone gains",
@@ -79,7 +85,7 @@ class MeasureOptions:
     threads: int | None = None
     runs: int = 10
     min_seconds: float = 10.0
-    memory_runs: int = 3
+    memory_runs: int = 5
     training_memory: bool = True
     latency: bool = True
     seed: int = 0
@@ -103,7 +109,8 @@ class Plan:
         options: with threads and device resolved.
         request: what the workers get.
         subject, variants: what the result file says of it.
-        baseline: the variant that all others are compared with.
+        pairs: (variant, baseline) that are compared. Pruned against unpruned is what pruning
+            gains, unpruned against stock what the engine gains: neither hides in the other.
         warnings: what the user should know beforehand.
     """
 
@@ -111,7 +118,7 @@ class Plan:
     request: WorkloadRequest
     subject: Subject
     variants: dict[str, Variant]
-    baseline: str
+    pairs: list[tuple[str, str]]
     warnings: list[str]
 
 
@@ -140,8 +147,8 @@ def make_plan(options: MeasureOptions) -> Plan:
     variants: dict[str, Variant] = {
         wanted.name: _describe_variant(wanted) for wanted in request.variants
     }
-    baseline = "unpruned" if "unpruned" in variants else next(iter(variants))
-    return Plan(options, request, subject, variants, baseline, warnings)
+    pairs = [pair for pair in _PAIRS if pair[0] in variants and pair[1] in variants]
+    return Plan(options, request, subject, variants, pairs, warnings)
 
 
 def _resolve_pruning(checkpoint: Checkpoint, options: MeasureOptions) -> PruningConfig:

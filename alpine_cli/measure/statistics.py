@@ -82,10 +82,15 @@ def expanded_level(level: float, n: int) -> float:
 
 
 def mean_interval(
-    samples: Sequence[float], how: Aggregate = "mean", *, level: float = 0.95, seed: int = 0
+    samples: Sequence[float],
+    how: Aggregate = "mean",
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    unit: str = "run",
 ) -> Interval | None:
     """BCa bootstrap interval of one variant's aggregate; None below 5 samples."""
-    return _bootstrap([np.asarray(samples, float)], how, level, seed, unit="run")
+    return _bootstrap([np.asarray(samples, float)], how, level, seed, unit=unit)
 
 
 def ratio_interval(
@@ -222,13 +227,19 @@ def compare(figure: Figure, baseline: Figure, *, unit: str = "run", seed: int = 
 
 
 def compare_all(
-    figures: Iterable[Figure], baseline: str, *, unit: str = "run", seed: int = 0
+    figures: Iterable[Figure],
+    pairs: Iterable[Sequence[str]],
+    *,
+    unit: str = "run",
+    seed: int = 0,
 ) -> list[Comparison]:
-    """Compare every figure with the baseline variant's figure of the same name."""
-    figures = list(figures)
-    bases = {figure.name: figure for figure in figures if figure.variant == baseline}
+    """Compare the figures of each (variant, baseline) pair, name by name."""
+    by_variant: dict[str, dict[str, Figure]] = {}
+    for figure in figures:
+        by_variant.setdefault(figure.variant, {})[figure.name] = figure
     return [
-        compare(figure, bases[figure.name], unit=unit, seed=seed)
-        for figure in figures
-        if figure.variant != baseline and figure.name in bases
+        compare(figure, by_variant[baseline][name], unit=unit, seed=seed)
+        for variant, baseline in pairs
+        for name, figure in by_variant.get(variant, {}).items()
+        if name in by_variant.get(baseline, {})
     ]

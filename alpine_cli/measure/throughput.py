@@ -57,7 +57,7 @@ def timed_pass(variant: LoadedVariant, batches: Sequence[Batch]) -> TimedPass:
 def measure_throughput(request: Mapping[str, Any]) -> dict[str, Any]:
     """Worker entry; see `worker.MEASURES`. Returns a `Part` as plain data."""
     workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
-    seed, baseline = workload.request.seed, request["baseline"]
+    seed, pairs = workload.request.seed, request["pairs"]
     batches = {
         name: variant.batches(workload.request.batch_size, seed)
         for name, variant in workload.variants.items()
@@ -77,9 +77,9 @@ def measure_throughput(request: Mapping[str, Any]) -> dict[str, Any]:
     for name, variant in workload.variants.items():
         seconds = [block.seconds for block in blocks[name]]
         figures += _rates(variant, seconds, workload.request.batch_size)
-    part = Part(figures=figures, comparisons=compare_all(figures, baseline, seed=seed))
+    part = Part(figures=figures, comparisons=compare_all(figures, pairs, seed=seed))
     if request["latency"]:
-        part = part.merged(_latency(workload, baseline))
+        part = part.merged(_latency(workload, pairs))
     return part.merged(_tokenisation(workload)).model_dump(mode="json")
 
 
@@ -116,7 +116,7 @@ def _rates(variant: LoadedVariant, seconds: list[float], batch_size: int) -> lis
     return figures
 
 
-def _latency(workload: Workload, baseline: str) -> Part:
+def _latency(workload: Workload, pairs: Sequence[Sequence[str]]) -> Part:
     """Wall time of single samples: evenly spaced over the lengths, several times each."""
     any_variant = next(iter(workload.variants.values()))
     by_length = sorted(
@@ -160,16 +160,14 @@ def _latency(workload: Workload, baseline: str) -> Part:
             better="lower",
             n=count,
             aggregate="mean",
-            interval=mean_interval(values, "mean"),
+            interval=mean_interval(values, "mean", unit="sample"),
             spread=spread(values),
             samples=values,
         )
         for name, values in milliseconds.items()
     ]
     seed = workload.request.seed
-    return Part(
-        figures=figures, comparisons=compare_all(figures, baseline, unit="sample", seed=seed)
-    )
+    return Part(figures=figures, comparisons=compare_all(figures, pairs, unit="sample", seed=seed))
 
 
 def _tokenisation(workload: Workload) -> Part:
