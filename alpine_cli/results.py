@@ -90,7 +90,7 @@ class Figure(_Record):
 
     name: str = Field(description="what it is, snake_case, e.g. 'total_macs'")
     variant: str = Field(description="a key of `Result.variants`")
-    unit: str = Field(description="e.g. 'samples/s', 'MACs', 'bytes', 'J', 'g CO2e', '1'")
+    unit: str = Field(description="e.g. 'samples/s', 'MACs', 'bytes', 'J', 'share', '1'")
     value: Finite | None = Field(description="null where it could not be taken: see `reason`")
     reason: str | None = Field(
         default=None, description="why `value` is null; present exactly then"

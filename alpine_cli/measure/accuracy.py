@@ -78,7 +78,7 @@ def metric_figures(
             Figure(
                 name=name,
                 variant=variant,
-                unit="1",
+                unit="1" if name == "mcc" else "share",
                 value=value,
                 provenance="measured",
                 method="scikit-learn, label 1 positive; all samples of the split",
@@ -111,7 +111,7 @@ def compare_predictions(
     agreement = Figure(
         name="agreement",
         variant=variant,
-        unit="1",
+        unit="share",
         value=same / n,
         provenance="measured",
         method=f"share of samples with the same prediction as {baseline}",

@@ -59,7 +59,9 @@ def measure_energy(request: Mapping[str, Any]) -> dict[str, Any]:
         report_progress(0, 1000, "idle power")
         idle_watts = _idle_watts(meters)
         passes = {}
-        window = max(_WINDOW_SECONDS[s.provenance] for m in meters for s in m.sources.values())
+        window = max(
+            (_WINDOW_SECONDS[s.provenance] for m in meters for s in m.sources.values()), default=1.0
+        )
         for name, variant in workload.variants.items():
             report_progress(0, 1000, f"warm-up of {name}")
             timed_pass(variant, batches[name])

@@ -1,0 +1,149 @@
+"""The one table of a result: a row per question, a column per variant, the ratio with its interval.
+
+Printed by `alpine bench`, and the first thing in every report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alpine_cli.report.formatting import Scale, format_ratio, scale_for
+from alpine_cli.results import Comparison, Figure, Result
+
+__all__ = ["ROWS", "SummaryRow", "describe_method", "summarise", "title_of"]
+
+# figure name -> what a reader calls it; the order is the table's.
+ROWS: dict[str, str] = {
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "mcc": "MCC",
+    "agreement": "same prediction as unpruned",
+    "total_macs": "multiply-adds per sample",
+    "throughput": "throughput",
+    "latency": "latency, batch size 1",
+    "inference_memory_run": "memory, inference",
+    "training_memory_run": "memory, training step",
+    "inference_memory_cuda_run": "GPU memory, inference",
+    "training_memory_cuda_run": "GPU memory, training step",
+    "energy_gross": "energy per sample",
+    "energy_net": "energy per sample, less idle",
+    "co2": "CO2 per 1000 samples",
+}
+# Two similar counts in one table confuse: these are shown only where they are the topic.
+_ONLY_IN = {
+    "total_flops": ("flops", "floating-point operations per sample"),
+    "attention_macs": ("flops", "  of it attention"),
+    "feed_forward_macs": ("flops", "  of it feed-forward"),
+    "pruning_overhead_flops": ("flops", "pruning overhead per sample"),
+    "head_macs": ("flops", "  of it head"),
+    "dispatcher_macs": ("flops", "counted by torch (few samples)"),
+    "fvcore_macs": ("flops", "counted by fvcore (few samples)"),
+    "token_throughput": ("throughput", "throughput in tokens"),
+    "tokenisation_throughput": ("throughput", "tokenisation alone"),
+    "inference_memory_process": ("memory", "whole process, inference"),
+    "training_memory_process": ("memory", "whole process, training step"),
+    "inference_memory_cuda_allocated": ("memory", "GPU memory with weights, inference"),
+    "training_memory_cuda_allocated": ("memory", "GPU memory with weights, training step"),
+    "inference_memory_cuda_reserved": ("memory", "GPU memory reserved, inference"),
+    "training_memory_cuda_reserved": ("memory", "GPU memory reserved, training step"),
+    "energy_gpu": ("energy", "  of it GPU"),
+    "energy_cpu": ("energy", "  of it CPU"),
+    "energy_ram": ("energy", "  of it memory"),
+}
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One row.
+
+    Attributes:
+        figure: its name in the result file.
+        label: what a reader calls it.
+        scale: of all cells; `scale.unit` stands beside the label.
+        figures: by variant; a variant without the figure is missing.
+        pruning: pruned against unpruned; None where there is no such comparison.
+        engine: unpruned against stock.
+        method: how it was taken, in a few words.
+    """
+
+    figure: str
+    label: str
+    scale: Scale
+    figures: dict[str, Figure]
+    pruning: Comparison | None
+    engine: Comparison | None
+    method: str
+
+    def cell(self, variant: str) -> str:
+        """The text of one variant's cell; "n/a" where the figure could not be taken."""
+        figure = self.figures.get(variant)
+        if figure is None:
+            return ""
+        return "n/a" if figure.value is None else self.scale.text(figure.value)
+
+    @property
+    def ratio(self) -> str:
+        """Pruned against unpruned, with interval."""
+        return "" if self.pruning is None else format_ratio(self.pruning, self.scale)
+
+    @property
+    def engine_ratio(self) -> str:
+        """Unpruned against stock, with interval."""
+        return "" if self.engine is None else format_ratio(self.engine, self.scale)
+
+    @property
+    def verdict(self) -> str:
+        """What the interval allows to say of pruning; a figure that cannot move has none."""
+        return "" if self.pruning is None else self.pruning.verdict
+
+
+def summarise(result: Result) -> list[SummaryRow]:
+    """The rows a result has figures for, in the table's order."""
+    labels = dict(ROWS)
+    if result.kind != "bench":
+        labels |= {name: label for name, (kind, label) in _ONLY_IN.items() if kind == result.kind}
+    rows = []
+    for name, label in labels.items():
+        figures = {figure.variant: figure for figure in result.figures if figure.name == name}
+        if name == "agreement":
+            figures.pop("unpruned", None)  # there it is agreement with stock: 100 %, by promise
+        known = [figure for figure in figures.values() if figure.value is not None]
+        if not known and (not figures or name in ("energy_net", "energy_gpu")):
+            continue  # nothing was asked, or its absence is told by the warnings
+        any_figure = (known or list(figures.values()))[0]
+        rows.append(
+            SummaryRow(
+                figure=name,
+                label=label,
+                scale=scale_for(any_figure.unit, [figure.value for figure in known]),
+                figures=figures,
+                pruning=result.comparison(name, "pruned", "unpruned"),
+                engine=result.comparison(name, "unpruned", "stock"),
+                method=describe_method(any_figure),
+            )
+        )
+    return rows
+
+
+def describe_method(figure: Figure) -> str:
+    """Provenance and number of values: "measured, 10 runs"."""
+    if figure.value is None:
+        return "not taken"
+    if figure.n is None:
+        return figure.provenance
+    unit = "run"
+    if figure.unit in ("MACs", "FLOPs", "share", "1") or figure.name == "latency":
+        unit = "sample"
+    elif "memory" in figure.name:
+        unit = "process"
+    plural = "" if figure.n == 1 else "es" if unit == "process" else "s"
+    return f"{figure.provenance}, {figure.n:,} {unit}{plural}"
+
+
+def title_of(result: Result) -> str:
+    """Model, task, data and split of a result, in one line."""
+    subject = result.subject
+    return (
+        f"{subject.model}, {subject.task}, {subject.data} {subject.split}"
+        f" ({subject.samples:,} samples)"
+    )
