@@ -146,7 +146,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path | str, *, force: bool = T
     for item in fields(Checkpoint):
         value = getattr(checkpoint, item.name)
         payload[item.name] = value if item.name == "weights" else _plain(value, item.name)
-    payload["weights"] = {name: _compact(tensor) for name, tensor in checkpoint.weights.items()}
+    weights = sorted(checkpoint.weights.items())
+    payload["weights"] = {name: _compact(tensor) for name, tensor in weights}
     with atomic_path(Path(path), force=force) as temporary, open(temporary, "wb") as file:
         # Given a path, torch would write the temporary file's name into the archive.
         torch.save(payload, file)
@@ -257,10 +258,17 @@ def load_weights(model: torch.nn.Module, weights: dict[str, Tensor]) -> None:
 def describe_config(config: Any) -> dict[str, Any]:
     """A transformers config as plain values; `AutoConfig.for_model(**…)` reads it back."""
     described: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
-    # Which kernel computed attention is a matter of the run, not of the model.
-    for name in ("_attn_implementation", "attn_implementation", "transformers_version"):
+    # How and by what it was last loaded is a matter of the run, not of the model.
+    for name in (
+        "_attn_implementation",
+        "_name_or_path",
+        "architectures",
+        "attn_implementation",
+        "dtype",
+        "transformers_version",
+    ):
         described.pop(name, None)
-    return described
+    return dict(sorted(described.items()))
 
 
 _FIELD_TYPES: dict[str, type] = {

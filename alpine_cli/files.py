@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alpine_cli.errors import OutputExistsError
 
-__all__ = ["atomic_path", "refuse_existing", "sha256_of", "write_atomic"]
+__all__ = ["atomic_directory", "atomic_path", "refuse_existing", "sha256_of", "write_atomic"]
 
 _CHUNK_BYTES = 1 << 20
 
@@ -66,6 +67,42 @@ def atomic_path(path: Path, *, force: bool = True) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+@contextmanager
+def atomic_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Lend a temporary folder that becomes `path` when the block ends well.
+
+    With `force` a folder that stands there is replaced as a whole: it is moved aside, the new one
+    takes its name, and only then is the old one deleted. If the block raises, `path` is as before.
+
+    Raises:
+        OutputExistsError: `path` is a file, or a folder that is not empty and `force` is false.
+    """
+    path = Path(path)
+    refuse_existing(path, force)
+    if path.exists() and not path.is_dir():
+        raise OutputExistsError(f"{path}: is a file; choose another output")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(6)
+    temporary = path.with_name(f".{token}.{path.name}")
+    aside = path.with_name(f".{token}.old.{path.name}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        refuse_existing(path, force)
+        if path.exists():
+            os.replace(path, aside)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if aside.exists():
+                os.replace(aside, path)
+            raise
+        _flush_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_atomic(path: Path, data: bytes | str, *, force: bool = True) -> None:

@@ -33,7 +33,7 @@ from alpine_cli.encoders import check_vocabulary, classifier_config, encoder_cla
 from alpine_cli.errors import ModelError
 from alpine_cli.tasks.registry import TaskSpec
 
-__all__ = ["MODEL_ALIASES", "LoadedModel", "load_encoder_and_tokenizer", "resolve_name"]
+__all__ = ["MODEL_ALIASES", "LoadedModel", "load_encoder_and_tokenizer", "quiet", "resolve_name"]
 
 MODEL_ALIASES = {
     "codebert": "microsoft/codebert-base",
@@ -97,6 +97,7 @@ def load_encoder_and_tokenizer(
     name: str,
     *,
     for_classification: bool = False,
+    strict_head: bool = False,
     task: TaskSpec | None = None,
     seed: int | None = None,
     offline: bool = False,
@@ -109,6 +110,8 @@ def load_encoder_and_tokenizer(
     Args:
         name: alias, directory or hub id.
         for_classification: load the family's model for sequence classification instead.
+        strict_head: with `for_classification`, whether the classifier's weights must be there, too;
+            otherwise a missing one is drawn at random, as fine-tuning wants it.
         task: with `for_classification`, whose labels go into the config.
         seed: only for `origin`: what the caller seeded the random state with.
         offline: never ask the hub; also in force if HF_HUB_OFFLINE is set.
@@ -118,7 +121,7 @@ def load_encoder_and_tokenizer(
         ModelError: unknown, unreachable or damaged; or tokenizer and model do not fit.
     """
     source = resolve_name(name)
-    request = _Request(name, source, for_classification, task, attn_implementation)
+    request = _Request(name, source, for_classification, strict_head, task, attn_implementation)
     if Path(source).is_dir():
         loaded = _load_directory(request, seed)
     else:
@@ -134,6 +137,7 @@ class _Request:
     name: str
     source: str
     for_classification: bool
+    strict_head: bool
     task: TaskSpec | None
     attn_implementation: str | None
 
@@ -142,7 +146,7 @@ def _load_directory(request: _Request, seed: int | None) -> LoadedModel:
     folder = Path(request.source)
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: no config.json; this is not a transformers model directory")
-    with _quiet(), _explained(f"{folder}: cannot be loaded"):
+    with quiet(), _explained(f"{folder}: cannot be loaded"):
         if any((folder / file).is_file() for file in _WEIGHT_FILES):
             return _load(request, local_files_only=True)
         config, tokenizer = _load_config_and_tokenizer(request, local_files_only=True)
@@ -159,7 +163,7 @@ def _load_directory(request: _Request, seed: int | None) -> LoadedModel:
 def _load_hub(request: _Request, offline: bool) -> LoadedModel:
     """Load from the local cache of the hub; fetch only what is not there, and only if allowed."""
     where = f"model {request.name!r} ({request.source})"
-    with _quiet():
+    with quiet():
         try:
             with _explained(f"{where} is damaged in the local cache", let_through=OSError):
                 return _load(request, local_files_only=True)
@@ -220,9 +224,8 @@ def _load_weights(
     # A new classifier is expected to be missing from a pretrained file; an encoder's weight is not:
     # it would be random, and nobody would notice.
     base = encoder.base_model_prefix + "."
-    missing = [
-        key for key in report["missing_keys"] if not for_classification or key.startswith(base)
-    ]
+    lenient = request.for_classification and not request.strict_head
+    missing = [key for key in report["missing_keys"] if not lenient or key.startswith(base)]
     if missing:
         raise ModelError(
             f"{source}: {len(missing)} weights are missing, e.g. {sorted(missing)[0]}; the file "
@@ -259,7 +262,7 @@ def _hub_answers() -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence transformers' loading tables and bars; what matters is checked and raised here.
 
     Also keeps it from asking a bot on the hub, unasked, to convert a repository's `.bin` weights.

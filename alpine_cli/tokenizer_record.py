@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, RobertaTokenizerFast
 
 from alpine_cli.errors import CheckpointError
@@ -96,6 +97,11 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     specials = {name: token for name, token in _ROBERTA_SPECIALS.items() if token in vocabulary}
     if not {"bos_token", "eos_token", "pad_token"} <= set(specials):
         raise CheckpointError(f"{path}: the vocabulary lacks <s>, </s> or <pad>")
+    # So that the tokenizer, exported and used without alpine, frames its input as the model wants.
+    backend.post_processor = TemplateProcessing(
+        single="<s> $A </s>",
+        special_tokens=[(token, vocabulary[token]) for token in ("<s>", "</s>")],
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, clean_up_tokenization_spaces=False, **specials
     )
