@@ -95,14 +95,12 @@ class LengthGroupedSampler(Sampler[int]):
             batches += [members[at : at + size] for at in range(0, len(members), size)]
         stream.shuffle(batches)
         if self.epoch == 0 and batches:
-            batches.sort(key=lambda batch: self._has_longest(batch, batches), reverse=True)
+            # Found before sorting: a list is empty to those who look at it while it is sorted.
+            longest = max(self.lengths[batch[0]] for batch in batches)  # each batch is sorted
+            batches.sort(key=lambda batch: self.lengths[batch[0]] == longest, reverse=True)
         if remainder := order[whole:]:
             batches.append(remainder)
         return batches
-
-    def _has_longest(self, batch: list[int], batches: list[list[int]]) -> bool:
-        longest = max(self.lengths[b[0]] for b in batches)  # each batch is sorted
-        return bool(self.lengths[batch[0]] == longest)
 
     def _longest_first(self, indices: list[int]) -> list[int]:
         return sorted(indices, key=lambda i: self.lengths[i], reverse=True)  # stable
