@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from alpine_cli.tasks.encoding import EncodedSplit
 from alpine_cli.tasks.loading import Collator, LengthGroupedSampler
 
-__all__ = ["Draw", "StepBatches", "make_train_loader"]
+__all__ = ["LOSS_WEIGHT", "Draw", "StepBatches", "make_train_loader"]
 
 LOSS_WEIGHT = "loss_weight"
 
@@ -123,21 +122,20 @@ class _DrawnSplit(Dataset[dict[str, Any]]):
 
 @dataclass(frozen=True)
 class _WeightedCollator:
-    """The task's batch plus `loss_weight`, a scalar: what the batch's mean loss is scaled by."""
+    """The task's batch plus `loss_weight`, a float: what the batch's mean loss is scaled by."""
 
     collate: Collator
 
-    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        batch = self.collate(items)
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         # Weights of a slot are all equal or all zero, so mean × sum is the weighted sum.
-        batch[LOSS_WEIGHT] = torch.tensor(math.fsum(item["weight"] for item in items))
-        return batch
+        weight = math.fsum(item["weight"] for item in items)
+        return {**self.collate(items), LOSS_WEIGHT: weight}
 
 
 def make_train_loader(
     encoded: EncodedSplit, batches: StepBatches, pad_id: int
-) -> DataLoader[dict[str, Tensor]]:
-    """Batches of this process as tensors: the task's collation plus `loss_weight` ()."""
+) -> DataLoader[dict[str, Any]]:
+    """Batches of this process: the task's tensors plus `loss_weight`, a float."""
     return DataLoader(
         _DrawnSplit(encoded),
         batch_sampler=batches,

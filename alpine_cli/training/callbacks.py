@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import ExitStack
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from alpine_cli.models import TaskModel
-from alpine_cli.pruning.apply import trace
-from alpine_cli.pruning.tracing import Trace
 from alpine_cli.training.batches import StepBatches
 from alpine_cli.training.kept import TokensKept
 from alpine_cli.training.progress import Progress
 from alpine_cli.training.ranks import Ranks
 from alpine_cli.training.rundir import RunDirectory
 
-__all__ = ["Clock", "LogCallback", "ScheduleCallback", "TokensCallback"]
+__all__ = ["Clock", "LogCallback", "ScheduleCallback"]
 
 
 class Clock:
@@ -67,51 +63,22 @@ class ScheduleCallback(TrainerCallback):
         return control
 
 
-class TokensCallback(TrainerCallback):
-    """Counts the tokens left in the training passes since the last log."""
-
-    def __init__(self, model: TaskModel) -> None:
-        self._model = model
-        self._stack = ExitStack()
-        self._traced: Trace | None = None
-        self._kept = TokensKept()
-
-    def take(self) -> TokensKept:
-        """What was counted since the last call."""
-        kept, self._kept = self._kept, TokensKept()
-        return kept
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Follow the forward passes of this step."""
-        self._stack.close()
-        self._traced = self._stack.enter_context(trace(self._model))
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Count them, and let go of them before a validation runs on the same model."""
-        if self._traced is not None:
-            for call in self._traced.calls:
-                self._kept.add(call)
-        self._traced = None
-        self._stack.close()
-
-
 class LogCallback(TrainerCallback):
-    """Writes training lines to metrics.jsonl and tells the progress display (on rank 0)."""
+    """Writes training lines to metrics.jsonl and tells the progress display (on rank 0).
+
+    `kept` is where the trainer counts tokens; each line takes what was counted since the last.
+    """
 
     def __init__(
         self,
         run: RunDirectory,
         ranks: Ranks,
         progress: Progress,
-        tokens: TokensCallback,
+        kept: TokensKept,
         clock: Clock,
     ) -> None:
         self._run, self._ranks, self._progress = run, ranks, progress
-        self._tokens, self._clock = tokens, clock
+        self._kept, self._clock = kept, clock
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -131,7 +98,7 @@ class LogCallback(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         kept = TokensKept()
-        for part in self._ranks.gather(self._tokens.take()):
+        for part in self._ranks.gather(self._kept.take()):
             kept.merge(part)
         entry = {
             "event": "train",

@@ -26,9 +26,10 @@ from alpine_cli.tasks.data import load_splits
 from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec, encode
 from alpine_cli.tasks.registry import TaskSpec, resolve_task
 from alpine_cli.training.batches import StepBatches
-from alpine_cli.training.callbacks import Clock, LogCallback, ScheduleCallback, TokensCallback
+from alpine_cli.training.callbacks import Clock, LogCallback, ScheduleCallback
 from alpine_cli.training.evaluation import Evaluation, evaluate_split
 from alpine_cli.training.failures import advise_on_memory
+from alpine_cli.training.kept import TokensKept
 from alpine_cli.training.progress import Progress, SilentProgress
 from alpine_cli.training.ranks import Ranks
 from alpine_cli.training.rundir import RunDirectory
@@ -163,7 +164,7 @@ class _Finetuning:
         )
         prune(self.model, self.config.prune)
         if self.train.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            _recompute_activations(self.model)
         self.pad_id = int(self.tokenizer.pad_token_id)
         self.encoded = {name: self._encode(name) for name in ("train", "valid")}
 
@@ -202,7 +203,7 @@ class _Finetuning:
         self._begin_log(entries)
         self.clock = Clock(entries[-1]["wall_s"] if entries else 0.0)
         self.best = max((e[e["metric"]] for e in entries if e["event"] == "valid"), default=None)
-        tokens = TokensCallback(self.model)
+        kept = TokensKept()
         trainer = AlpineTrainer(
             self.model,
             self.arguments,
@@ -212,11 +213,11 @@ class _Finetuning:
             pad_id=self.pad_id,
             run=self.run,
             ranks=self.ranks,
+            kept=kept,
             validate=self._validate,
             callbacks=[
                 ScheduleCallback(self.batches, self.train.save_steps),
-                tokens,
-                LogCallback(self.run, self.ranks, self.progress, tokens, self.clock),
+                LogCallback(self.run, self.ranks, self.progress, kept, self.clock),
             ],
         )
         total = self.batches.steps_per_epoch * self.train.epochs
@@ -365,3 +366,10 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     if Path(config.model).is_dir():
         changes["model"] = str(Path(config.model).resolve())
     return config.model_copy(update=changes)
+
+
+def _recompute_activations(model: TaskModel) -> None:
+    # transformers has renamed the method; the old name warns, and older versions lack the new one
+    encoder: Any = model.encoder
+    enable = getattr(encoder, "activation_checkpointing_enable", None)
+    (enable or encoder.gradient_checkpointing_enable)({"use_reentrant": False})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 __all__ = ["TokensKept", "TracedLengths"]
 
@@ -41,6 +41,12 @@ class TokensKept:
         self.rows += other.rows
         self.sums = [mine + theirs for mine, theirs in zip(self.sums, other.sums, strict=True)]
 
+    def take(self) -> TokensKept:
+        """What was counted so far; counting starts anew."""
+        taken = TokensKept(self.rows, self.sums)
+        self.rows, self.sums = 0, []
+        return taken
+
     def summary(self) -> dict[str, float]:
         """Nothing where nothing was counted, else
 
@@ -61,7 +67,3 @@ class TokensKept:
     def per_layer(self) -> list[float]:
         """Mean length entering each layer, and last the length leaving the encoder."""
         return [total / self.rows for total in self.sums] if self.rows else []
-
-    def to_dict(self) -> dict[str, Any]:
-        """Summary and per-layer lengths, as plain values."""
-        return {**self.summary(), "layer_lengths": self.per_layer()}

@@ -30,9 +30,11 @@ from transformers.trainer_callback import PrinterCallback
 from alpine_cli.config import TrainConfig
 from alpine_cli.errors import TrainingError
 from alpine_cli.models import TaskModel
+from alpine_cli.pruning.apply import trace
 from alpine_cli.tasks.encoding import EncodedSplit
 from alpine_cli.training.batches import LOSS_WEIGHT, StepBatches, make_train_loader
 from alpine_cli.training.failures import loss_not_finite
+from alpine_cli.training.kept import TokensKept
 from alpine_cli.training.ranks import Ranks
 from alpine_cli.training.rundir import RunDirectory
 
@@ -97,6 +99,7 @@ class AlpineTrainer(Trainer):
         pad_id: the tokenizer's padding token.
         run: where the states go.
         ranks: the processes.
+        kept: where the tokens left in training are counted.
         validate: called on all processes after every epoch; returns metrics and, on rank 0,
             writes what it wants to keep.
         callbacks: when to log, validate and save; who is told.
@@ -113,13 +116,14 @@ class AlpineTrainer(Trainer):
         pad_id: int,
         run: RunDirectory,
         ranks: Ranks,
+        kept: TokensKept,
         validate: Callable[[int, float], dict[str, float]],
         callbacks: list[TrainerCallback],
     ) -> None:
         self._task_model = model
         self._train, self._run, self._ranks = train, run, ranks
         self._encoded, self._batches, self._pad_id = encoded, batches, pad_id
-        self._validate = validate
+        self._kept, self._validate = kept, validate
         steps = batches.steps_per_epoch * train.epochs
         args.warmup_steps = math.ceil(steps * train.warmup)
         super().__init__(model=model, args=args, callbacks=callbacks)
@@ -148,17 +152,22 @@ class AlpineTrainer(Trainer):
         Raises:
             TrainingError: the loss is NaN or infinite; the weights have not been changed by it.
         """
-        outputs = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            labels=inputs["labels"],
-        )
+        weight: float = inputs[LOSS_WEIGHT]
+        with trace(self._task_model) as traced:
+            outputs = model(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                labels=inputs["labels"],
+            )
+        if weight:  # else the slot is a filler
+            for call in traced.calls:
+                self._kept.add(call)
         loss = outputs.loss
         # One synchronisation per slot, next to the many of a training step.
         if not torch.isfinite(loss):
             epoch = self.state.epoch or 0.0
             raise loss_not_finite(loss.item(), self.state.global_step, epoch, self._train)
-        loss = loss * inputs[LOSS_WEIGHT]
+        loss = loss * weight
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:

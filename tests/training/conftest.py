@@ -70,7 +70,6 @@ def make_config(
             "train.seed": 7,
             "train.log_steps": 3,
             "train.save_steps": 2,
-            "train.group_by_length": False,
         }
         given = {name.replace("__", "."): value for name, value in options.items()}
         return load_config(None, (), defaults | given)
