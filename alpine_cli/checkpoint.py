@@ -136,7 +136,7 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path | str, *, force: bool = True) -> None:
-    """Write `ckpt.pt`, whole or not at all. The bytes depend on the contents only.
+    """Write `ckpt.pt`, whole or not at all. The same checkpoint gives the same bytes each time.
 
     Raises:
         OutputExistsError: the file exists and `force` is false.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,10 +39,13 @@ def compute_metrics(
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         true, predicted, average="binary", pos_label=1, zero_division=0.0
     )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that only one label occurs; MCC is 0 then
+        mcc = metrics.matthews_corrcoef(true, predicted)
     return {
         "accuracy": float(metrics.accuracy_score(true, predicted)),
         "precision": float(precision),
         "recall": float(recall),
         "f1": float(f1),
-        "mcc": float(metrics.matthews_corrcoef(true, predicted)),
+        "mcc": float(mcc),
     }

@@ -91,7 +91,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
     for number, line in read_lines(path):
         if not line.strip():
             continue
-        row = _parse_json(line, path, first_line=number)
+        row = _parse_json(line.rstrip(), path, first_line=number)
         if not isinstance(row, dict):
             raise DataError(f"{path}:{number}: expected a JSON object, found {_kind(row)}")
         yield number, row
