@@ -89,18 +89,36 @@ class TaskModel(nn.Module):
         """Where the parameters live."""
         return next(self.parameters()).device
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
+    # transformers renamed "gradient checkpointing" to "activation checkpointing" on the way to v6;
+    # Trainer calls whichever name its version knows, so both lead to the encoder's newer one.
+
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
-        self.encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+        newer = getattr(self.encoder, "activation_checkpointing_enable", None)
+        enable = newer or self.encoder.gradient_checkpointing_enable
+        enable(activation_checkpointing_kwargs, **options)
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """The older name of `activation_checkpointing_enable`."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
+
+    def activation_checkpointing_disable(self) -> None:
+        """Keep activations again."""
+        newer = getattr(self.encoder, "activation_checkpointing_disable", None)
+        (newer or self.encoder.gradient_checkpointing_disable)()
 
     def gradient_checkpointing_disable(self) -> None:
-        """Keep activations again."""
-        self.encoder.gradient_checkpointing_disable()
+        """The older name of `activation_checkpointing_disable`."""
+        self.activation_checkpointing_disable()
 
     @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether activations are recomputed."""
-        return self.encoder.is_gradient_checkpointing
+        return any(getattr(m, "gradient_checkpointing", False) for m in self.encoder.modules())
 
     def forward(
         self,
