@@ -36,6 +36,7 @@ __all__ = [
     "SeedOption",
     "SplitOption",
     "ThreadsOption",
+    "TimedSamplesOption",
     "measure",
     "print_result",
 ]
@@ -74,6 +75,15 @@ RunsOption = Annotated[
 ]
 MinSecondsOption = Annotated[
     float, typer.Option("--min-seconds", min=0, help="And at least so many seconds of each.")
+]
+TimedSamplesOption = Annotated[
+    int,
+    typer.Option(
+        "--timed-samples",
+        min=0,
+        help="One run passes over about so many samples, evenly spaced over the lengths of the"
+        " split; 0: over all.",
+    ),
 ]
 SeedOption = Annotated[
     int, typer.Option("--seed", min=0, help="Of batch order, interleaving and resampling.")
@@ -119,6 +129,8 @@ def measure(kinds: Sequence[str], *, output: Path, as_json: bool, **options: Any
     from alpine_cli.measure.plan import MeasureOptions
     from alpine_cli.results import write_result
 
+    if "timed_samples" in options:
+        options["timed_samples"] = options["timed_samples"] or None
     with _progress(kinds) as on_progress:
         result = run_measures(MeasureOptions(**options), kinds, on_progress)
     path = write_result(result, output)
@@ -161,6 +173,7 @@ def _progress(kinds: Sequence[str]) -> Iterator[OnProgress]:
 
 def print_result(result: Result) -> None:
     """The one table, the lengths, and what the reader must mind."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
@@ -168,21 +181,23 @@ def print_result(result: Result) -> None:
 
     variants = list(result.variants)
     has_pruned = "pruned" in variants
-    table = Table(title=title_of(result), title_justify="left", title_style="bold")
-    table.add_column("")
+    table = Table(
+        title=title_of(result), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+    )
+    table.add_column("", no_wrap=True)
     for variant in variants:
         table.add_column(variant, justify="right")
     if has_pruned:
-        table.add_column("pruned / unpruned\n(95 % interval)", justify="right")
+        table.add_column(Text("pruned / unpruned\n[95 % interval]"), justify="right", no_wrap=True)
         table.add_column("pruning is")
-    table.add_column("unpruned / stock\n(engine alone)", justify="right")
-    table.add_column("how", style="dim")
+    table.add_column("unpruned\n/ stock", justify="right")
+    table.add_column("how", style="dim", no_wrap=True)
     for row in summarise(result):
         cells: list[str | Text] = [f"{row.label}, {row.scale.unit}".rstrip(", ")]
         cells += [row.cell(variant) for variant in variants]
         if has_pruned:
-            cells += [row.ratio, Text(row.verdict, style=_VERDICT_STYLE.get(row.verdict, ""))]
-        cells += [row.engine_ratio, row.method]
+            cells += [Text(row.ratio), Text(row.verdict, style=_VERDICT_STYLE.get(row.verdict, ""))]
+        cells += [row.engine_ratio.partition(" ")[0], row.method]
         table.add_row(*cells)
     out = console()
     out.print(table)

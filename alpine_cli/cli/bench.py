@@ -38,6 +38,7 @@ def bench(
     threads: m.ThreadsOption = None,
     runs: m.RunsOption = 10,
     min_seconds: m.MinSecondsOption = 10.0,
+    timed_samples: m.TimedSamplesOption = 256,
     memory_runs: Annotated[
         int, typer.Option("--memory-runs", min=1, help="Fresh processes per memory figure.")
     ] = 5,
@@ -83,6 +84,7 @@ def bench(
         threads=threads,
         runs=runs,
         min_seconds=min_seconds,
+        timed_samples=timed_samples,
         memory_runs=memory_runs,
         training_memory=training_memory,
         country=country,

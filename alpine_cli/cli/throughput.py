@@ -38,6 +38,7 @@ def throughput(
     threads: m.ThreadsOption = None,
     runs: m.RunsOption = 10,
     min_seconds: m.MinSecondsOption = 10.0,
+    timed_samples: m.TimedSamplesOption = 256,
     latency: Annotated[bool, typer.Option(help="Measure batch size 1, too.")] = True,
     seed: m.SeedOption = 0,
     output: m.ResultsOption = Path("results"),
@@ -70,6 +71,7 @@ def throughput(
         threads=threads,
         runs=runs,
         min_seconds=min_seconds,
+        timed_samples=timed_samples,
         latency=latency,
         seed=seed,
     )

@@ -126,6 +126,7 @@ def _throughput(plan: Plan, progress: Progress, grid: Mapping[str, Any]) -> Part
         progress,
         runs=options.runs,
         min_seconds=options.min_seconds,
+        timed_samples=options.timed_samples,
         latency=options.latency,
     )
 
@@ -138,6 +139,7 @@ def _energy(plan: Plan, progress: Progress, grid: Mapping[str, Any]) -> Part:
         progress,
         runs=options.runs,
         min_seconds=options.min_seconds,
+        timed_samples=options.timed_samples,
         grid=dict(grid),
         pue=options.pue,
     )

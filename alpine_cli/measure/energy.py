@@ -1,9 +1,9 @@
 """Energy per sample and the CO2 it stands for, of every variant in turn.
 
-A block is as many passes over all samples as fill a window that the meters can resolve; variants
-take turns (see `blocks`). Each component (gpu, cpu, ram) is measured, modelled or absent; the
-total says which parts it sums. Idle power is taken while nothing runs, before the first block, and
-subtracted only where it was measured: a model's idle share is no fact about the machine.
+A block is as many passes over the timed samples as fill a window that the meters can resolve;
+variants take turns (see `blocks`). Each component (gpu, cpu, ram) is measured, modelled or absent;
+the total says which parts it sums. Idle power is taken while nothing runs, before the first block,
+and subtracted only where it was measured: a model's idle share is no fact about the machine.
 """
 
 from __future__ import annotations
@@ -52,10 +52,7 @@ def measure_energy(request: Mapping[str, Any]) -> dict[str, Any]:
         uuid = gpu_uuid_of(workload.device.index or torch.cuda.current_device())
     meters, absent = open_meters(uuid)
     try:
-        batches = {
-            name: variant.batches(workload.request.batch_size, seed)
-            for name, variant in workload.variants.items()
-        }
+        batches = workload.timed_batches(request["timed_samples"])
         report_progress(0, 1000, "idle power")
         idle_watts = _idle_watts(meters)
         passes = {}
@@ -102,7 +99,7 @@ def _window(
     joules = {}
     for meter in meters:
         joules.update(meter.stop())
-    return EnergyBlock(seconds, passes * len(variant.encoded), joules)
+    return EnergyBlock(seconds, passes * sum(len(batch.indices) for batch in batches), joules)
 
 
 def _idle_watts(meters: Sequence[Meter]) -> dict[str, float]:

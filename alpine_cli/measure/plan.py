@@ -64,6 +64,8 @@ class MeasureOptions:
         memory_runs: fresh processes per variant and purpose.
         training_memory: measure a training step, too.
         latency: measure batch size 1, too.
+        timed_samples: time passes over about so many samples, evenly spaced over the lengths of
+            the split; None takes all of it. Accuracy and FLOPs always take all.
         seed: of batch order, interleaving and resampling.
         country, carbon_intensity, pue: see `carbon`.
     """
@@ -88,6 +90,7 @@ class MeasureOptions:
     memory_runs: int = 5
     training_memory: bool = True
     latency: bool = True
+    timed_samples: int | None = 256
     seed: int = 0
     country: str | None = None
     carbon_intensity: float | None = None

@@ -1,9 +1,9 @@
 """Samples and tokens per second over the real lengths of a split, and latency at batch size 1.
 
-One run is one pass over all samples in length-bucketed batches. All variants live in one process
-and take turns in random order (see `blocks`), each after a full pass of warm-up. Batches are put
-together beforehand and tokenisation is timed apart; the copy to the device is inside the run, and
-the clock stops only when the device has finished.
+One run is one pass over the split, or over evenly spaced batches of it, bucketed by length. All
+variants live in one process and take turns in random order (see `blocks`), each after a full pass
+of warm-up. Batches are put together beforehand and tokenisation is timed apart; the copy to the
+device is inside the run, and the clock stops only when the device has finished.
 """
 
 from __future__ import annotations
@@ -58,10 +58,7 @@ def measure_throughput(request: Mapping[str, Any]) -> dict[str, Any]:
     """Worker entry; see `worker.MEASURES`. Returns a `Part` as plain data."""
     workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
     seed, pairs = workload.request.seed, request["pairs"]
-    batches = {
-        name: variant.batches(workload.request.batch_size, seed)
-        for name, variant in workload.variants.items()
-    }
+    batches = workload.timed_batches(request["timed_samples"])
     for name, variant in workload.variants.items():
         report_progress(0, 1000, f"warm-up of {name}")
         timed_pass(variant, batches[name])
@@ -76,18 +73,21 @@ def measure_throughput(request: Mapping[str, Any]) -> dict[str, Any]:
     figures: list[Figure] = []
     for name, variant in workload.variants.items():
         seconds = [block.seconds for block in blocks[name]]
-        figures += _rates(variant, seconds, workload.request.batch_size)
+        figures += _rates(variant, seconds, batches[name], workload.request.batch_size)
     part = Part(figures=figures, comparisons=compare_all(figures, pairs, seed=seed))
     if request["latency"]:
         part = part.merged(_latency(workload, pairs))
     return part.merged(_tokenisation(workload)).model_dump(mode="json")
 
 
-def _rates(variant: LoadedVariant, seconds: list[float], batch_size: int) -> list[Figure]:
-    samples = len(variant.encoded)
-    tokens = sum(variant.encoded.length(i) for i in range(samples))
+def _rates(
+    variant: LoadedVariant, seconds: list[float], batches: Sequence[Batch], batch_size: int
+) -> list[Figure]:
+    timed = [i for batch in batches for i in batch.indices]
+    samples, tokens = len(timed), sum(variant.encoded.length(i) for i in timed)
+    share = "all" if samples == len(variant.encoded) else "evenly spaced over the lengths,"
     method = (
-        f"one run = all {samples} samples in length-bucketed batches of {batch_size}; variants"
+        f"one run = {share} {samples} samples in length-bucketed batches of {batch_size}; variants"
         " take turns in random order after a full pass of warm-up; tokenisation not included"
     )
     figures = []

@@ -133,6 +133,24 @@ class Workload:
     samples: list[Sample]
     device: torch.device
 
+    def timed_batches(self, limit: int | None) -> dict[str, list[Batch]]:
+        """The batches whose run is timed, by variant: the same samples together in each.
+
+        All batches are formed over the whole split first; then, with `limit`, as many of them as
+        hold about that many samples are taken, evenly spaced over the lengths. So neither the
+        mix of lengths nor the padding of a batch changes.
+        """
+        size, first = self.request.batch_size, next(iter(self.variants.values()))
+        groups = grouped_by_length(first.encoded, size)
+        if limit is not None and limit < len(self.samples):
+            count = max(1, round(limit / size))
+            groups = [groups[(2 * k + 1) * len(groups) // (2 * count)] for k in range(count)]
+        random.Random(self.request.seed).shuffle(groups)
+        return {
+            name: [variant.batch_of(group) for group in groups]
+            for name, variant in self.variants.items()
+        }
+
 
 def load_workload(request: WorkloadRequest) -> Workload:
     """Build every variant of `request`.
@@ -189,14 +207,19 @@ def bucketed_batches(encoded: EncodedSplit, batch_size: int, pad_id: int, seed: 
     baseline that pads needlessly; shuffled as whole batches, so that a run does not end on its
     shortest ones.
     """
+    groups = grouped_by_length(encoded, batch_size)
+    random.Random(seed).shuffle(groups)
+    return [_collate(encoded, group, pad_id) for group in groups]
+
+
+def grouped_by_length(encoded: EncodedSplit, batch_size: int) -> list[list[int]]:
+    """Sample indices in batches, longest first."""
     order = sorted(
         range(len(encoded)),
         key=lambda i: (encoded.longest_row(i), encoded.length(i), i),
         reverse=True,
     )
-    groups = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
-    random.Random(seed).shuffle(groups)
-    return [_collate(encoded, group, pad_id) for group in groups]
+    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
 
 
 def _collate(encoded: EncodedSplit, indices: list[int], pad_id: int) -> Batch:

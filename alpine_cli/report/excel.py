@@ -79,7 +79,7 @@ def _summary_sheet(book: Any, styles: _Styles, results: Sequence[Result]) -> Non
             styles.note,
         )
         header = ["figure", "unit", *variants, *[""] * (4 - len(variants))]
-        header += ["pruned / unpruned (95 % CI)", "verdict on pruning", "unpruned / stock", "how"]
+        header += ["pruned / unpruned [95 % CI]", "verdict on pruning", "unpruned / stock", "how"]
         for column, text in enumerate(header):
             sheet.write_string(line + 2, column, text, styles.head)
         first = line + 3

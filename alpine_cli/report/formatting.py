@@ -70,7 +70,7 @@ def format_value(value: float) -> str:
 
 
 def format_ratio(comparison: Comparison, scale: Scale) -> str:
-    """ "0.62 (0.60 to 0.63)"; for metrics the difference, in points where they are shares.
+    """ "0.62 [0.60, 0.63]"; for metrics the difference, in points where they are shares.
 
     "-" where there is neither. `scale` is that of the row.
     """
@@ -79,16 +79,16 @@ def format_ratio(comparison: Comparison, scale: Scale) -> str:
     if comparison.ratio is None:
         return "-"
     interval = comparison.interval
-    between = "" if interval is None else f" ({_times(interval.low)} to {_times(interval.high)})"
+    between = "" if interval is None else f" [{_times(interval.low)}, {_times(interval.high)}]"
     return f"{_times(comparison.ratio)}{between}"
 
 
 def _difference(value: float, interval: Interval, scale: Scale) -> str:
-    points, digits = (" points", 1) if scale.unit == "%" else ("", 3)
+    points, digits = (" pts", 1) if scale.unit == "%" else ("", 3)
     shown = [
         f"{number / scale.factor:+.{digits}f}" for number in (value, interval.low, interval.high)
     ]
-    return f"{shown[0]}{points} ({shown[1]} to {shown[2]})"
+    return f"{shown[0]}{points} [{shown[1]}, {shown[2]}]"
 
 
 def _times(ratio: float) -> str:

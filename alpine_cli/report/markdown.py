@@ -35,7 +35,7 @@ def _section(result: Result, pictures: Sequence[str]) -> list[str]:
     header = [
         "",
         *variants,
-        "pruned / unpruned (95 % CI)",
+        "pruned / unpruned [95 % CI]",
         "verdict on pruning",
         "unpruned / stock",
         "how",

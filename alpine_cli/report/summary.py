@@ -17,27 +17,27 @@ ROWS: dict[str, str] = {
     "accuracy": "accuracy",
     "f1": "F1",
     "mcc": "MCC",
-    "agreement": "same prediction as unpruned",
-    "total_macs": "multiply-adds per sample",
+    "agreement": "same prediction",
+    "total_macs": "multiply-adds",
     "throughput": "throughput",
-    "latency": "latency, batch size 1",
+    "latency": "latency at batch 1",
     "inference_memory_run": "memory, inference",
     "training_memory_run": "memory, training step",
     "inference_memory_cuda_run": "GPU memory, inference",
     "training_memory_cuda_run": "GPU memory, training step",
     "energy_gross": "energy per sample",
-    "energy_net": "energy per sample, less idle",
-    "co2": "CO2 per 1000 samples",
+    "energy_net": "energy, less idle",
+    "co2": "CO2 per 1000",
 }
 # Two similar counts in one table confuse: these are shown only where they are the topic.
 _ONLY_IN = {
-    "total_flops": ("flops", "floating-point operations per sample"),
+    "total_flops": ("flops", "floating-point operations"),
     "attention_macs": ("flops", "  of it attention"),
     "feed_forward_macs": ("flops", "  of it feed-forward"),
-    "pruning_overhead_flops": ("flops", "pruning overhead per sample"),
+    "pruning_overhead_flops": ("flops", "pruning overhead"),
     "head_macs": ("flops", "  of it head"),
-    "dispatcher_macs": ("flops", "counted by torch (few samples)"),
-    "fvcore_macs": ("flops", "counted by fvcore (few samples)"),
+    "dispatcher_macs": ("flops", "counted by torch"),
+    "fvcore_macs": ("flops", "counted by fvcore"),
     "token_throughput": ("throughput", "throughput in tokens"),
     "tokenisation_throughput": ("throughput", "tokenisation alone"),
     "inference_memory_process": ("memory", "whole process, inference"),
@@ -64,6 +64,7 @@ class SummaryRow:
         pruning: pruned against unpruned; None where there is no such comparison.
         engine: unpruned against stock.
         method: how it was taken, in a few words.
+        mcnemar: p-value of the exact test, pruned against unpruned.
     """
 
     figure: str
@@ -73,6 +74,7 @@ class SummaryRow:
     pruning: Comparison | None
     engine: Comparison | None
     method: str
+    mcnemar: float | None
 
     def cell(self, variant: str) -> str:
         """The text of one variant's cell; "n/a" where the figure could not be taken."""
@@ -83,7 +85,9 @@ class SummaryRow:
 
     @property
     def ratio(self) -> str:
-        """Pruned against unpruned, with interval."""
+        """Pruned against unpruned, with interval; McNemar's test beside the agreement."""
+        if self.figure == "agreement" and self.mcnemar is not None:
+            return f"McNemar p = {self.mcnemar:.2g}"
         return "" if self.pruning is None else format_ratio(self.pruning, self.scale)
 
     @property
@@ -103,6 +107,7 @@ def summarise(result: Result) -> list[SummaryRow]:
     if result.kind != "bench":
         labels |= {name: label for name, (kind, label) in _ONLY_IN.items() if kind == result.kind}
     rows = []
+    accuracy = result.comparison("accuracy", "pruned", "unpruned")
     for name, label in labels.items():
         figures = {figure.variant: figure for figure in result.figures if figure.name == name}
         if name == "agreement":
@@ -120,24 +125,17 @@ def summarise(result: Result) -> list[SummaryRow]:
                 pruning=result.comparison(name, "pruned", "unpruned"),
                 engine=result.comparison(name, "unpruned", "stock"),
                 method=describe_method(any_figure),
+                mcnemar=None if accuracy is None else accuracy.p_value,
             )
         )
     return rows
 
 
 def describe_method(figure: Figure) -> str:
-    """Provenance and number of values: "measured, 10 runs"."""
+    """Provenance and number of values: "measured, n=10"."""
     if figure.value is None:
         return "not taken"
-    if figure.n is None:
-        return figure.provenance
-    unit = "run"
-    if figure.unit in ("MACs", "FLOPs", "share", "1") or figure.name == "latency":
-        unit = "sample"
-    elif "memory" in figure.name:
-        unit = "process"
-    plural = "" if figure.n == 1 else "es" if unit == "process" else "s"
-    return f"{figure.provenance}, {figure.n:,} {unit}{plural}"
+    return figure.provenance if figure.n is None else f"{figure.provenance}, n={figure.n:,}"
 
 
 def title_of(result: Result) -> str:
