@@ -1,0 +1,1 @@
+"""Side-by-side comparisons with peers. They may use alpine; alpine never uses them."""

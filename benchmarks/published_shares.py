@@ -1,0 +1,92 @@
+"""Prune exactly as many tokens per layer as the published runs did, on any weights.
+
+Random weights attend almost uniformly, so the band at α = 1 removes other shares than on a
+fine-tuned model, and costs follow the shares. `ScheduledBand` wraps an engine and, before each
+plan, sets α to the value at which this layer keeps its published share of the batch's tokens.
+Scoring, selection, merging and repacking are the engine's own and run in full; finding α adds a
+quantile per layer, which counts against the pruned run.
+
+The lengths are those of the ALPINE replication package (BigCloneBench, mean per layer over
+batches of 8, padded to the longest). The length after layer 11 was not recorded: it is continued
+with the geometric mean of the other pruned layers' shares.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.engines import Engine
+from alpine_cli.pruning.plan import PruningPlan, TokenState
+from alpine_cli.pruning.selection import protected_tokens
+
+__all__ = ["LENGTHS_ENTERING", "ScheduledBand", "shares"]
+
+LENGTHS_ENTERING: dict[tuple[str, str], tuple[float, ...]] = {
+    ("codebert", "all"): (
+        512.0, 410.0, 376.8, 360.3, 336.7, 314.8, 284.2, 235.7, 204.0, 170.1, 137.8, 101.6,
+    ),
+    ("codebert", "even"): (
+        512.0, 420.2, 420.2, 404.6, 404.6, 360.1, 360.1, 343.9, 343.9, 302.0, 302.0, 266.6,
+    ),
+    ("codebert", "odd"): (
+        512.0, 512.0, 439.7, 439.7, 374.9, 374.9, 358.9, 358.9, 331.9, 331.9, 290.1, 290.1,
+    ),
+    ("unixcoder", "all"): (
+        512.0, 490.6, 460.0, 418.8, 363.0, 320.4, 282.9, 258.4, 219.8, 188.2, 156.1, 143.4,
+    ),
+}  # fmt: skip
+"""Mean sequence length entering layers 0..11, by model and layers (BigCloneBench)."""
+
+
+def shares(model: str, layers: str) -> dict[int, float]:
+    """Share of tokens that each pruned layer passes on, by layer index."""
+    lengths = LENGTHS_ENTERING[model, layers]
+    pruned = PruningConfig(layers=layers).resolve(len(lengths))
+    known = {l: lengths[l + 1] / lengths[l] for l in pruned if l + 1 < len(lengths)}  # noqa: E741
+    typical = math.exp(sum(map(math.log, known.values())) / len(known))
+    return {layer: known.get(layer, typical) for layer in pruned}
+
+
+class ScheduledBand:
+    """An engine whose band is as wide, layer by layer, as a given share of tokens asks for."""
+
+    def __init__(self, engine: Engine, shares: Mapping[int, float]) -> None:
+        self._engine = engine
+        self._shares = [shares[layer] for layer in sorted(shares)]
+        self._turn = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def plan(self, scores_T: Tensor, tokens: TokenState, config: PruningConfig) -> PruningPlan:
+        """Plan with the α that keeps this layer's share; layers take turns in order."""
+        share = self._shares[self._turn % len(self._shares)]
+        self._turn += 1
+        protected_T = protected_tokens(tokens, config)
+        alpha = _alpha_for(share, scores_T, protected_T, tokens)
+        return self._engine.plan(scores_T, tokens, replace(config, alpha=alpha))
+
+
+def _alpha_for(share: float, scores_T: Tensor, protected_T: Tensor, tokens: TokenState) -> float:
+    ragged = tokens.ragged
+    scores = scores_T.double()
+    counted_T = (~protected_T).double()
+    counted_B = ragged.sum_by_sequence(counted_T).clamp(min=1)
+    mean_B = ragged.sum_by_sequence(scores * counted_T) / counted_B
+    deviation_T = (scores - mean_B[ragged.segment_T]).abs()
+    variance_B = ragged.sum_by_sequence(deviation_T.square() * counted_T) / counted_B
+    z_T = deviation_T / variance_B.sqrt().clamp(min=1e-12)[ragged.segment_T]
+    free = z_T[~protected_T]
+    protected = ragged.total - free.numel()
+    # every sequence that loses tokens gains a merged one
+    stay = round(share * ragged.total) - protected - ragged.batch
+    if free.numel() == 0 or stay >= free.numel():
+        return 1e6
+    return max(float(torch.kthvalue(free, max(stay, 1)).values), 1e-6)

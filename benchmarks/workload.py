@@ -1,0 +1,64 @@
+"""What the benchmarks run on: real functions as token ids, and models of the published size."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+from pathlib import Path
+
+import torch
+from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
+
+__all__ = ["load_rows", "pad_batch", "roberta_base"]
+
+
+def load_rows(count: int, max_length: int, seed: int = 0) -> tuple[list[list[int]], str]:
+    """Token ids of `count` randomly drawn BigCloneBench functions, and where they came from.
+
+    Reads `data/bcb/data.jsonl.gz` and `data/tokenizer/roberta-base` in the folder that
+    ALPINE_SHARED names. Functions are whitespace-collapsed and cut at `max_length`, as the
+    published scripts do.
+    """
+    shared = os.environ.get("ALPINE_SHARED")
+    if not shared:
+        raise SystemExit("set ALPINE_SHARED to the folder that holds data/bcb and data/tokenizer")
+    folder = Path(shared) / "data"
+    vocabulary = folder / "tokenizer" / "roberta-base"
+    tokenizer = RobertaTokenizerFast(
+        vocab=str(vocabulary / "vocab.json"), merges=str(vocabulary / "merges.txt")
+    )
+    with gzip.open(folder / "bcb" / "data.jsonl.gz", "rt", encoding="utf-8") as lines:
+        functions = [json.loads(line)["func"] for line in lines]
+    drawn = random.Random(seed).sample(functions, count)
+    encoded = tokenizer(
+        [" ".join(function.split()) for function in drawn], truncation=True, max_length=max_length
+    )
+    return encoded["input_ids"], f"BigCloneBench, {count} functions drawn with seed {seed}"
+
+
+def roberta_base(seed: int = 0) -> RobertaModel:
+    """CodeBERT's architecture (12 layers, d = 768, 12 heads) with random weights, eval mode."""
+    torch.manual_seed(seed)
+    config = RobertaConfig(
+        vocab_size=50265,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    return RobertaModel(config, add_pooling_layer=False).eval()
+
+
+def pad_batch(rows: list[list[int]], pad_id: int = 1) -> dict[str, torch.Tensor]:
+    """input_ids and attention_mask, padded on the right to the longest row."""
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), pad_id)
+    mask = torch.zeros((len(rows), width), dtype=torch.int64)
+    for b, row in enumerate(rows):
+        ids[b, : len(row)] = torch.tensor(row)
+        mask[b, : len(row)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
