@@ -47,6 +47,7 @@ __all__ = [
     "load_config",
 ]
 
+_SECTIONS = ("columns", "limit", "prune", "train")
 _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -295,8 +296,13 @@ def load_config(
         for name, value in (options or {}).items()
         if value is not None
     )
+    values = {
+        name: value
+        for name, value in settings.values.items()
+        if value is not None or name not in _SECTIONS  # `train:` with nothing below it
+    }
     try:
-        return RunConfig.model_validate(settings.values)
+        return RunConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(explain(error, settings, describe_fields(), option_flag)) from error
 

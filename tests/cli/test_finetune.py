@@ -1,0 +1,233 @@
+"""`alpine finetune` as a user types it: what it prints, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Ten functions per split."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split in ("train", "valid", "test"):
+        rows = [
+            {"func": f"int f() {{ return {'x + ' * (i + 1)} {i % 2}; }}", "target": i % 2}
+            for i in range(10)
+        ]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def finetune(
+    run_alpine: Run, tiny_model_dir: Path, data: Path, tmp_path: Path, monkeypatch: Any
+) -> Run:
+    """`alpine finetune` with a valid minimum, in an empty working directory; options override."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    minimum = {
+        "--model": tiny_model_dir,
+        "--task": "defect-detection",
+        "--data": data,
+        "--epochs": 1,
+        "--batch-size": 4,
+        "--max-length": 40,
+        "--device": "cpu",
+    }
+
+    def run(*flags: str, **options: Any) -> Any:
+        given = minimum | {f"--{name.replace('_', '-')}": value for name, value in options.items()}
+        words = [str(word) for pair in given.items() if pair[1] is not None for word in pair]
+        return run_alpine("finetune", *words, *flags)
+
+    return run
+
+
+def test_result_on_stdout_progress_on_stderr(finetune: Run) -> None:
+    result = finetune(layers="even", seed=3)
+    assert result.exit_code == 0, result.stderr
+    run = Path("runs/tiny-roberta-defect-detection-even-seed3")
+    assert (run / "ckpt.pt").exists()
+    for word in ("Best weights: epoch 1", "accuracy, % (picks the best)", "tokens kept, %"):
+        assert word in result.stdout
+    assert f"alpine bench --checkpoint {run / 'ckpt.pt'}" in result.stdout
+    assert "validation after step 3" in result.stderr
+    assert "left 0:00:00" in result.stderr
+    assert "\x1b[" not in result.output
+
+
+def test_json(finetune: Run) -> None:
+    result = finetune("--json", "--set", "train.lr=1e-3", layers="0,2")
+    answer = json.loads(result.stdout)
+    assert answer["run_dir"] == "runs/tiny-roberta-defect-detection-0-2-seed123456"
+    assert answer["checkpoint"] == f"{answer['run_dir']}/ckpt.pt"
+    assert answer["metric"] == "accuracy"
+    assert {"accuracy", "f1", "mcc", "loss", "tokens_kept"} <= answer["test"].keys()
+
+
+def test_own_columns_and_limit(finetune: Run, data: Path) -> None:
+    for file in data.iterdir():
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace('"func"', '"body"').replace('"target"', '"bug"'), "utf-8")
+    result = finetune("--json", columns="code=body,label=bug", limit=6)
+    assert result.exit_code == 0, result.stderr
+    predictions = Path(json.loads(result.stdout)["run_dir"]) / "predictions-test.jsonl"
+    assert len(predictions.read_text(encoding="utf-8").splitlines()) == 6
+
+
+def test_config_set_and_options(finetune: Run, tmp_path: Path) -> None:
+    config = tmp_path / "x.yaml"
+    config.write_text("prune: {layers: all, alpha: 0.5}\ntrain: {seed: 1}\n", encoding="utf-8")
+    result = finetune("--set", "prune.alpha=2.0", "--json", config=config, seed=9)
+    assert result.exit_code == 0, result.stderr
+    run = Path(json.loads(result.stdout)["run_dir"])
+    assert run.name == "tiny-roberta-defect-detection-all-seed9"
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    assert re.search(r"alpha: 2\.0", text)
+
+
+BAD_INPUT = [
+    ({"model": "no-such-model"}, (), "no-such-model"),
+    ({"model": None}, (), "model: is required; give --model"),
+    ({"task": "defekt-detection"}, (), "did you mean 'defect-detection'?"),
+    ({"task": None}, (), "task: is required; give --task"),
+    ({"data": None}, (), "--data"),
+    ({"data": "no/such/folder"}, (), "no/such/folder: no such file or directory"),
+    ({"layers": "0,4"}, (), "index 4 is out of range: the encoder has 4 layer(s)"),
+    ({"layers": "1,1"}, (), "--layers: 1 is listed more than once"),
+    ({"layers": "evn"}, (), "--layers: 'evn' is neither a layer index nor one of none, all"),
+    ({"alpha": "0"}, (), "--alpha: must be finite and > 0 (got 0.0)"),
+    ({"alpha": "-1"}, (), "--alpha: must be finite and > 0 (got -1.0)"),
+    ({"alpha": "nan"}, (), "--alpha: must be finite and > 0 (got nan)"),
+    ({"alpha": "much"}, (), "'much'"),
+    ({"merge": "sum"}, (), "--merge: must be one of mean, none (got 'sum')"),
+    ({"protect": "all"}, (), "--protect: must be one of special, ends (got 'all')"),
+    ({"engine": "fast"}, (), "--engine: must be one of packed, padded, reference (got 'fast')"),
+    ({"head": "big"}, (), "--head: must be one of alpine, standard"),
+    ({"epochs": 0}, (), "--epochs: must be >= 1 (got 0)"),
+    ({"lr": "0"}, (), "--lr: must be > 0"),
+    ({"batch_size": 2, "grad_accum": 4}, (), "train.batch_size (2)"),
+    ({"max_length": 4000}, (), "max_length"),
+    ({"config": "absent.yaml"}, (), "absent.yaml: cannot be read"),
+    ({"columns": "code=a,colour=b"}, (), "columns"),
+    ({}, ("--set", "train.leanring=1"), "train.leanring: unknown field"),
+    ({}, ("--set", "alpha"), "must look like field=value"),
+    ({}, ("--mode-prefix",), "<encoder-only>"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "flags", "message"), BAD_INPUT, ids=[case[2][:40] for case in BAD_INPUT]
+)
+def test_bad_input(
+    finetune: Run, options: dict[str, Any], flags: tuple[str, ...], message: str
+) -> None:
+    result = finetune(*flags, **options)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert list(Path().iterdir()) == [], "nothing is written"
+
+
+def test_no_cuda(finetune: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = finetune(device="cuda")
+    assert result.exit_code == 2
+    assert "this machine has no CUDA device" in result.stderr
+    assert list(Path().iterdir()) == []
+
+
+def test_zero_layers(finetune: Run, tiny_model_dir: Path, tmp_path: Path) -> None:
+    """'even' of an encoder without layers selects nothing: an error, not an unpruned run."""
+    model = tmp_path / "flat"
+    model.mkdir()
+    for file in tiny_model_dir.iterdir():
+        if file.suffix != ".safetensors":  # weights are drawn where there are none
+            (model / file.name).write_bytes(file.read_bytes())
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    (model / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 0}), "utf-8")
+    result = finetune(model=model, layers="even")
+    assert result.exit_code == 2
+    assert "'even' selects no layer of an encoder with 0 layer(s)" in result.stderr
+    assert list(Path().iterdir()) == []
+
+
+def test_all_config_errors_at_once(finetune: Run, tmp_path: Path) -> None:
+    config = tmp_path / "bad.yaml"
+    config.write_text("colour: red\nprune: {alpha: 0}\ntrain: {lr: -1, warmup: 3}\n", "utf-8")
+    result = finetune(config=config)
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 4
+    assert result.stderr.count(f"{config}: ") == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"func": "int f() {}", "target": 7}', "train.jsonl:3"),
+        ('{"func": "", "target": 1}', "train.jsonl:3"),
+        ('{"func": "int f() {}"', "train.jsonl:3"),
+        ('{"target": 1}', "train.jsonl:3"),
+        (b'{"func": "\xff", "target": 1}', "train.jsonl:3"),
+    ],
+    ids=["label", "empty", "malformed", "missing", "encoding"],
+)
+def test_bad_data(finetune: Run, data: Path, line: str | bytes, message: str) -> None:
+    file = data / "train.jsonl"
+    lines = file.read_bytes().splitlines()
+    lines[2] = line if isinstance(line, bytes) else line.encode()
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    result = finetune()
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+@pytest.mark.parametrize("how", ["absent", "empty"])
+def test_splits_it_cannot_do_without(finetune: Run, data: Path, split: str, how: str) -> None:
+    file = data / f"{split}.jsonl"
+    file.unlink() if how == "absent" else file.write_text("", "utf-8")
+    result = finetune()
+    assert result.exit_code == 2
+    assert split in result.stderr
+    assert list(Path().iterdir()) == []
+
+
+def test_existing_output(finetune: Run) -> None:
+    assert finetune(output="run").exit_code == 0
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    result = finetune(output="run")
+    assert result.exit_code == 2
+    assert "run: already exists" in result.stderr
+    assert "--force" in result.stderr
+    assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
+    assert finetune("--force", output="run").exit_code == 0
+
+
+def test_resume_takes_no_settings(run_alpine: Run, tmp_path: Path) -> None:
+    result = run_alpine("finetune", "--resume", tmp_path, "--lr", "1e-3", "--force")
+    assert result.exit_code == 2
+    assert "leave out --lr, --force" in result.stderr
+    result = run_alpine("finetune", "--resume", tmp_path)
+    assert result.exit_code == 2
+    assert "not a run directory" in result.stderr
+
+
+def test_help_has_examples(run_alpine: Run) -> None:
+    result = run_alpine("finetune", "--help")
+    assert result.exit_code == 0
+    for text in ("Examples", "--resume runs/", "torchrun --nproc-per-node 2", "(default: 32)"):
+        assert text in result.stdout
