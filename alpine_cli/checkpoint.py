@@ -118,8 +118,8 @@ class Checkpoint:
         Raises:
             CheckpointError: weights and config do not belong together.
         """
-        task = resolve_task(self.task)
         with _explained("the checkpoint cannot be rebuilt"):
+            task = resolve_task(self.task)
             config = AutoConfig.for_model(**self.model_config)
             head_name = resolve_head(task, self.head)
             with no_init_weights(), seeded(0):  # every weight is overwritten below, strictly

@@ -151,11 +151,14 @@ def max_tokens(encoder: PreTrainedModel) -> int:
 
 
 def check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer that could make ids the model has no embedding for.
+    """Refuse a tokenizer that knows no words, or makes ids the model has no embedding for.
 
     Raises:
-        ModelError: the tokenizer knows more ids than the model, or has no padding token.
+        ModelError: the tokenizer is empty, as transformers makes it where its files are missing;
+            it knows more ids than the model; or it has no padding token.
     """
+    if len(tokenizer.get_vocab()) <= len(set(tokenizer.all_special_tokens)):
+        raise ModelError("the tokenizer has no vocabulary; its tokenizer.json is missing or empty")
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= encoder.config.vocab_size:
         raise ModelError(

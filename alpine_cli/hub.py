@@ -126,7 +126,10 @@ def load_encoder_and_tokenizer(
         loaded = _load_directory(request, seed)
     else:
         loaded = _load_hub(request, offline or is_offline_mode())
-    check_vocabulary(loaded.encoder, loaded.tokenizer)
+    try:
+        check_vocabulary(loaded.encoder, loaded.tokenizer)
+    except ModelError as error:
+        raise ModelError(f"{source}: {error}") from error
     return loaded
 
 

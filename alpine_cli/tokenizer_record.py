@@ -108,6 +108,10 @@ def read_tokenizer(path: Path) -> PreTrainedTokenizerFast:
 
 
 def _read_tokenizer_directory(path: Path) -> PreTrainedTokenizerFast:
+    files = ("tokenizer.json", "vocab.json")
+    # Without this transformers makes an empty tokenizer of an empty directory.
+    if not any((path / name).is_file() for name in files):
+        raise CheckpointError(f"{path}: holds no tokenizer ({' or '.join(files)})")
     saved = (path / "tokenizer_config.json").is_file() or (path / "config.json").is_file()
     loader: Any = AutoTokenizer if saved else RobertaTokenizerFast
     try:

@@ -110,7 +110,14 @@ def test_tokenizer_with_more_ids_than_the_model(model_dir: Path):
     config["vocab_size"] = 10
     (model_dir / "config.json").write_text(json.dumps(config))
     (model_dir / "model.safetensors").unlink()
-    assert "the tokenizer has ids up to" in complaint(model_dir)
+    assert f"{model_dir}: tokenizer and model do not fit: the tokenizer has ids up to" in (
+        complaint(model_dir)
+    )
+
+
+def test_missing_tokenizer_is_not_replaced_by_an_empty_one(model_dir: Path):
+    (model_dir / "tokenizer.json").unlink()
+    assert str(model_dir) in complaint(model_dir)
 
 
 def test_remote_code_is_not_run(model_dir: Path):
