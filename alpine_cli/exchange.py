@@ -88,6 +88,8 @@ def import_transformers(
         ConfigError: `task` is missing, or its models have no standard head.
     """
     folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder}: no config.json; this is not a transformers directory")
     try:
         if (folder / _SIDE_FILE).is_file():
             return _import_export(folder)

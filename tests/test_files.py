@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alpine_cli.errors import OutputExistsError
-from alpine_cli.files import atomic_path, refuse_existing, sha256_of, write_atomic
+from alpine_cli.files import atomic_directory, atomic_path, refuse_existing, sha256_of, write_atomic
 
 
 def test_write_atomic_makes_folders_and_keeps_newlines(tmp_path: Path):
@@ -93,3 +93,41 @@ def test_sha256_of(tmp_path: Path, size: int):
     target = tmp_path / "data"
     target.write_bytes(b"x" * size)
     assert sha256_of(target) == hashlib.sha256(b"x" * size).hexdigest()
+
+
+def test_atomic_directory_replaces_as_a_whole(tmp_path: Path):
+    target = tmp_path / "out"
+    with atomic_directory(target) as temporary:
+        (temporary / "a").write_text("1")
+    with pytest.raises(OutputExistsError), atomic_directory(target):
+        pass
+    with atomic_directory(target, force=True) as temporary:
+        (temporary / "b").write_text("2")
+    assert os.listdir(target) == ["b"]
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_atomic_directory_that_fails_leaves_the_old_one(tmp_path: Path):
+    target = tmp_path / "out"
+    with atomic_directory(target) as temporary:
+        (temporary / "a").write_text("1")
+
+    def fail() -> None:
+        with atomic_directory(target, force=True) as temporary:
+            (temporary / "b").write_text("half")
+            raise RuntimeError("disk on fire")
+
+    with pytest.raises(RuntimeError, match="on fire"):
+        fail()
+    assert (target / "a").read_text() == "1"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_atomic_directory_never_replaces_a_file(tmp_path: Path):
+    (tmp_path / "out").write_text("precious")
+    with (
+        pytest.raises(OutputExistsError, match="is a file"),
+        atomic_directory(tmp_path / "out", force=True),
+    ):
+        pass
+    assert (tmp_path / "out").read_text() == "precious"
