@@ -131,7 +131,8 @@ def finetune(
     """Fine-tune a model of code on a task, pruned or not.
 
     Writes a run directory: config.yaml, ckpt.pt (the best weights by the validation metric),
-    metrics.jsonl, predictions and a state to resume from. The test split is read once, at the end.
+    metrics.jsonl, predictions and a state to resume from. The test split is evaluated
+    once, at the end.
     """
     options: dict[str, Any] = {
         "model": model,

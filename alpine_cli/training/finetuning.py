@@ -2,7 +2,7 @@
 
 The order matters: everything that can be wrong with the input is found before the first file is
 written; the best weights are chosen on the validation split alone; the test split, if there is
-one, is read at the very end, once.
+one, is checked and encoded with the others, but no model sees it before the very end, once.
 """
 
 from __future__ import annotations
@@ -166,10 +166,11 @@ class _Finetuning:
         if self.train.gradient_checkpointing:
             _recompute_activations(self.model)
         self.pad_id = int(self.tokenizer.pad_token_id)
-        self.encoded = {name: self._encode(name) for name in ("train", "valid")}
-
-    def _encode(self, split: str) -> EncodedSplit:
-        return encode(self.splits.require(split).samples, self.tokenizer, self.encoding)
+        names = ["train", "valid"] + ["test"] * bool(self.splits.test and self.splits.test.samples)
+        self.encoded = {
+            name: encode(self.splits.require(name).samples, self.tokenizer, self.encoding)
+            for name in names
+        }
 
     def _plan_batches(self) -> StepBatches:
         train, encoded = self.train, self.encoded["train"]
@@ -330,8 +331,6 @@ class _Finetuning:
         self.ranks.barrier()
         best = load_checkpoint(self.run.checkpoint)
         self.model.load_state_dict(best.weights)
-        if self.splits.test is not None and self.splits.test.samples:
-            self.encoded["test"] = self._encode("test")
         figures: dict[str, Any] = {}
         for name in ("valid", "test"):
             if name in self.encoded:

@@ -15,7 +15,6 @@ from rich.progress import (
     MofNCompleteColumn,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichBar
@@ -106,12 +105,10 @@ class RichProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar = RichBar(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[loss]}"),
             TextColumn("[green]{task.fields[metric]}"),
-            TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
@@ -136,7 +133,8 @@ class RichProgress:
         if self._task is None:
             return
         if entry["event"] == "train":
-            self._bar.update(self._task, loss=describe(entry))
+            kept = f"  kept {entry['tokens_kept']:.0%}" if "tokens_kept" in entry else ""
+            self._bar.update(self._task, loss=f"loss {entry['loss']:.4f}{kept}")
         elif entry["event"] == "valid":
             self._bar.update(self._task, metric=f"{entry['metric']} {percent(entry)}")
             self.note(f"validation after step {entry['step']}  {describe(entry)}")

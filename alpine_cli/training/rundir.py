@@ -55,7 +55,14 @@ class RunDirectory:
             OutputExistsError: it exists and `force` is false; or with `force`, it holds something
                 but is no run directory: those are never cleared.
         """
-        refuse_existing(self.path, force)
+        try:
+            refuse_existing(self.path, force)
+        except OutputExistsError as error:
+            if not self.config.exists():
+                raise
+            raise OutputExistsError(
+                f"{error}; an interrupted run goes on with --resume {self.path}"
+            ) from error
         if not self.path.exists():
             return
         if not self.path.is_dir() or (any(self.path.iterdir()) and not self.config.exists()):

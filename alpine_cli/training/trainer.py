@@ -128,8 +128,8 @@ class AlpineTrainer(Trainer):
         args.warmup_steps = math.ceil(steps * train.warmup)
         super().__init__(model=model, args=args, callbacks=callbacks)
         self.remove_callback(PrinterCallback)
-        # "The loss is scaled for accumulation already": by `loss_weight`. The second name is how
-        # transformers before 5.20 asked.
+        # "The loss is scaled for accumulation already": by `loss_weight`. The second name is what
+        # older versions of transformers ask for.
         self.loss_is_scaled_for_ga = True
         self.model_accepts_loss_kwargs = True
         if ranks.world_size > 1:

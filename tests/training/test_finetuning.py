@@ -13,9 +13,9 @@ import torch
 from alpine_cli.checkpoint import load_checkpoint
 from alpine_cli.config import RunConfig, load_config
 from alpine_cli.errors import ConfigError, DataError, ModelError, OutputExistsError
-from alpine_cli.models import TaskModel
+from alpine_cli.models import build_model
 from alpine_cli.pruning import PruningConfig, PruningError, prune
-from alpine_cli.tasks import compute_metrics, encode, load_splits
+from alpine_cli.tasks import compute_metrics, encode, load_splits, make_loader, resolve_task
 from alpine_cli.training import finetune
 from alpine_cli.training.evaluation import evaluate_split
 
@@ -101,10 +101,6 @@ def test_every_parameter_is_trained(make_config: MakeConfig, head: str) -> None:
     config = make_config(head=head, train__epochs=1)
     outcome = finetune(config)
     trained = load_checkpoint(outcome.checkpoint).weights
-    from alpine_cli.models import build_model
-    from alpine_cli.tasks import resolve_task
-
-    model: TaskModel
     model, _, _ = build_model(
         config.model, resolve_task(config.task), head, seed=config.train.seed, max_length=48
     )
@@ -152,6 +148,52 @@ def test_accumulation_gives_the_same_weights(
         weights.append(load_checkpoint(outcome.checkpoint).weights)
     for name in weights[0]:
         torch.testing.assert_close(weights[0][name], weights[1][name], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("grad_norm", [1.0, 0.05, 0.0])
+def test_the_same_as_a_plain_loop(
+    make_config: MakeConfig, no_dropout_model: Path, grad_norm: float
+) -> None:
+    """Optimiser, warm-up, decay of the learning rate and clipping, written out by hand."""
+    config = make_config(
+        model=str(no_dropout_model), train__grad_norm=grad_norm, train__weight_decay=0.0
+    )
+    run = finetune(config).run_dir
+    (state,) = (run / "state").iterdir()
+    trained = torch.load(state / "weights.pt", weights_only=True)
+
+    train = config.train
+    model, tokenizer, encoding = build_model(
+        config.model, resolve_task(config.task), seed=train.seed, max_length=train.max_length
+    )
+    prune(model, config.prune)
+    assert config.data is not None
+    samples = load_splits(config.task, config.data).require("train").samples
+    encoded = encode(samples, tokenizer, encoding)
+    loader = make_loader(
+        encoded,
+        train.batch_size,
+        shuffle=True,
+        group_by_length=True,
+        seed=train.seed,
+        pad_id=tokenizer.pad_token_id,
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), eps=1e-8, weight_decay=0.0)
+    steps, warm, step = 14, 2, 0  # 10 % of 14, rounded up
+    for epoch in range(train.epochs):
+        loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        for batch in loader:
+            rate = step / warm if step < warm else (steps - step) / (steps - warm)
+            for group in optimizer.param_groups:
+                group["lr"] = train.lr * rate
+            optimizer.zero_grad()
+            model(**batch).loss.backward()
+            if grad_norm:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), grad_norm)
+            optimizer.step()
+            step += 1
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(trained[name], tensor, atol=2e-5, rtol=0)
 
 
 def test_gradient_checkpointing_gives_the_same_weights(
