@@ -58,7 +58,8 @@ class EncodedSplit:
     """Token ids of a split; also a map-style dataset whose items a `Collator` puts together.
 
     Attributes:
-        rows: per sample, one list of token ids per function.
+        rows: per sample, one list of token ids per function. Lists may be shared between samples;
+            do not change them.
         labels: per sample, 0 or 1.
         ids: per sample, what the data calls it.
         truncated: how many functions were cut.
@@ -130,21 +131,20 @@ def encode(samples: Sequence[Sample], tokenizer: Any, spec: EncodingSpec) -> Enc
         )
     expected = resolve_task(spec.task).functions_per_sample
     ids_of_text = _tokenise_once(samples, tokenizer, spec.collapse_whitespace)
+    # Samples that share a function share its list of ids: BigCloneBench has 1.7 million places
+    # for 9,134 functions.
+    row_of_text = {text: [*prefix, *ids[:room], *suffix] for text, ids in ids_of_text.items()}
     rows: list[tuple[list[int], ...]] = []
     truncated = 0
     for sample in samples:
         if len(sample.code) != expected:
             raise ValueError(f"{spec.task} takes {expected} functions, not {len(sample.code)}")
-        row = []
-        for text in sample.code:
-            code = ids_of_text[text]
-            if not code:
-                raise DataError(
-                    f"{sample.where or sample.id}: a function has no tokens; remove the sample"
-                )
-            truncated += len(code) > room
-            row.append([*prefix, *code[:room], *suffix])
-        rows.append(tuple(row))
+        if not all(ids_of_text[text] for text in sample.code):
+            raise DataError(
+                f"{sample.where or sample.id}: a function has no tokens; remove the sample"
+            )
+        rows.append(tuple(row_of_text[text] for text in sample.code))
+        truncated += sum(len(ids_of_text[text]) > room for text in sample.code)
     return EncodedSplit(
         rows=rows,
         labels=[sample.label for sample in samples],
