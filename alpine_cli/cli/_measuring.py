@@ -17,6 +17,8 @@ from alpine_cli.cli._common import console, error_console, print_json
 from alpine_cli.errors import OutputExistsError
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from alpine_cli.measure.bench import OnProgress
     from alpine_cli.results import Result
 
@@ -107,6 +109,7 @@ PueOption = Annotated[
 ]
 
 _VERDICT_STYLE = {"better": "green", "worse": "red"}
+_SHORT_VERDICT = {"no difference shown": "undecided"}
 
 
 def measure(kinds: Sequence[str], *, output: Path, as_json: bool, **options: Any) -> None:
@@ -189,18 +192,20 @@ def print_result(result: Result) -> None:
         table.add_column(variant, justify="right")
     if has_pruned:
         table.add_column(Text("pruned / unpruned\n[95 % interval]"), justify="right", no_wrap=True)
-        table.add_column("pruning is")
+        table.add_column("pruning is", no_wrap=True)
     table.add_column("unpruned\n/ stock", justify="right")
     table.add_column("how", style="dim", no_wrap=True)
     for row in summarise(result):
         cells: list[str | Text] = [f"{row.label}, {row.scale.unit}".rstrip(", ")]
         cells += [row.cell(variant) for variant in variants]
         if has_pruned:
-            cells += [Text(row.ratio), Text(row.verdict, style=_VERDICT_STYLE.get(row.verdict, ""))]
+            cells += [Text(row.ratio), _verdict(row.verdict)]
         cells += [row.engine_ratio.partition(" ")[0], row.method]
         table.add_row(*cells)
     out = console()
     out.print(table)
+    if has_pruned:
+        out.print("undecided: the interval covers no difference. not judged: too few runs.")
     for series in result.series:
         if series.name == "mean_length" and series.variant == "pruned":
             lengths = "  ".join("-" if y is None else f"{y:.0f}" for y in series.y)
@@ -209,3 +214,9 @@ def print_result(result: Result) -> None:
         out.print(f"{name}: {described.description}", style="dim", markup=False, highlight=False)
     for warning in result.warnings:
         error_console().print(f"mind: {warning}", style="yellow", markup=False, highlight=False)
+
+
+def _verdict(verdict: str) -> Text:
+    from rich.text import Text
+
+    return Text(_SHORT_VERDICT.get(verdict, verdict), style=_VERDICT_STYLE.get(verdict, ""))
