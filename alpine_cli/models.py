@@ -1,9 +1,10 @@
 """Models: finding an encoder, putting a task's head on it, or making one from scratch.
 
-A model is named by an alias (`codebert`), by a directory, or by a hub id. A directory may hold
-weights, or only `config.json` and a tokenizer: then the weights are drawn at random from a stated
-seed, and `TaskModel.origin` says so. Nothing here runs code that came with a model
-(`trust_remote_code` stays off), and with `offline` the hub is never asked.
+A model is named by an alias (`codebert`), by a directory, by a hub id, or by a `ckpt.pt` whose
+training goes on. A directory may hold weights, or only `config.json` and a tokenizer: then the
+weights are drawn at random from a stated seed, and `TaskModel.origin` says so. Nothing here runs
+code that came with a model (`trust_remote_code` stays off), and with `offline` the hub is never
+asked.
 
 Shape letters: B samples, R = B × functions per sample (rows of one sample adjacent), L tokens,
 D hidden size.
@@ -12,14 +13,22 @@ D hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import ModelOutput
 
-from alpine_cli.encoders import DEFAULT_SEED, max_tokens, new_roberta, seeded
+from alpine_cli.encoders import (
+    DEFAULT_SEED,
+    classifier_config,
+    max_tokens,
+    new_encoder,
+    new_roberta,
+    seeded,
+)
 from alpine_cli.errors import ConfigError
 from alpine_cli.hub import MODEL_ALIASES, LoadedModel, load_encoder_and_tokenizer
 from alpine_cli.tasks.encoding import MODE_TOKEN, EncodingSpec
@@ -170,43 +179,78 @@ def build_model(
     """Load what `model` names and put the task's head on it. The model is in training mode.
 
     Args:
-        model: alias, directory or hub id; see `hub.MODEL_ALIASES`.
+        model: alias, directory or hub id, see `hub.MODEL_ALIASES`; or a `ckpt.pt`, whose head is
+            kept if it is the one asked for, and otherwise replaced by a new one.
         task: the task.
         head: name of the head; None takes the task's default.
         seed: of freshly drawn weights (the head; everything, if the directory has no weights). The
             global random state is left as it was.
         max_length: tokens of one function at most, special tokens included.
-        mode_prefix: UniXcoder's prefix; None puts it in front where the vocabulary has it.
+        mode_prefix: UniXcoder's prefix; None puts it in front where the vocabulary has it, or as
+            the checkpoint did.
         collapse_whitespace: see `EncodingSpec`.
         offline: never ask the hub.
         attn_implementation: "sdpa", "eager", …; None lets transformers choose.
 
     Raises:
         ModelError: unknown, unreachable or damaged model; tokenizer and model do not fit.
+        CheckpointError: `model` is a file, but no usable checkpoint.
         ConfigError: no such head, or `max_length` exceeds what the model can read.
     """
     head_name = resolve_head(task, head)
+    prefixed: bool | None = None
     with seeded(seed):
-        loaded = load_encoder_and_tokenizer(
-            model,
-            for_classification=head_name == "standard",
-            task=task,
-            seed=seed,
-            offline=offline,
-            attn_implementation=attn_implementation,
-        )
-        task_model = with_head(loaded.encoder, task, head_name, origin=loaded.origin)
-    limit = max_tokens(loaded.encoder)
+        if Path(model).is_file():
+            task_model, tokenizer, prefixed = _continue_checkpoint(
+                Path(model), task, head_name, attn_implementation
+            )
+        else:
+            loaded = load_encoder_and_tokenizer(
+                model,
+                for_classification=head_name == "standard",
+                task=task,
+                seed=seed,
+                offline=offline,
+                attn_implementation=attn_implementation,
+            )
+            tokenizer = loaded.tokenizer
+            task_model = with_head(loaded.encoder, task, head_name, origin=loaded.origin)
+    limit = max_tokens(task_model.encoder)
     if max_length > limit:
         raise ConfigError(f"max_length: {model} reads at most {limit} tokens (got {max_length})")
-    is_unixcoder = MODE_TOKEN in loaded.tokenizer.get_vocab()
+    if prefixed is None:
+        prefixed = MODE_TOKEN in tokenizer.get_vocab()  # only UniXcoder's vocabulary has it
     spec = EncodingSpec(
         task=task.name,
         max_length=max_length,
-        mode_prefix=is_unixcoder if mode_prefix is None else mode_prefix,
+        mode_prefix=prefixed if mode_prefix is None else mode_prefix,
         collapse_whitespace=collapse_whitespace,
     )
-    return task_model.train(), loaded.tokenizer, spec
+    return task_model.train(), tokenizer, spec
+
+
+def _continue_checkpoint(
+    path: Path, task: TaskSpec, head_name: str, attn_implementation: str | None
+) -> tuple[TaskModel, PreTrainedTokenizerFast, bool]:
+    """A checkpoint's model, with a new head where another is asked for, and its mode prefix."""
+    from alpine_cli.checkpoint import load_checkpoint  # which builds on this module
+
+    checkpoint = load_checkpoint(path)
+    trained, tokenizer = checkpoint.build(attn_implementation=attn_implementation)
+    if (trained.task, trained.head_name) == (task, head_name):
+        trained.origin = f"weights of {path}, its head included"
+        return trained, tokenizer, checkpoint.encoding_spec.mode_prefix
+    base = cast(PreTrainedModel, trained.encoder.base_model)
+    if head_name == "standard":
+        config = classifier_config(trained.config, task)
+        encoder = new_encoder(
+            config, for_classification=True, attn_implementation=attn_implementation
+        )
+        encoder.base_model.load_state_dict(base.state_dict())
+    else:
+        encoder = base
+    model = with_head(encoder, task, head_name, f"encoder weights of {path}, with a new head")
+    return model, tokenizer, checkpoint.encoding_spec.mode_prefix
 
 
 def with_head(

@@ -16,8 +16,9 @@ from transformers import (
     TrainingArguments,
 )
 
+from alpine_cli.checkpoint import Checkpoint, save_checkpoint
 from alpine_cli.encoders import max_tokens, new_encoder, new_roberta
-from alpine_cli.errors import ConfigError
+from alpine_cli.errors import CheckpointError, ConfigError
 from alpine_cli.models import TaskModel, build_model, with_head
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.tasks import Collator, EncodedSplit, Sample, encode, resolve_task
@@ -215,3 +216,40 @@ def test_loss_is_computed_in_float32_under_autocast(tiny_roberta):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = model(torch.tensor([[0, 5, 2]]), labels=torch.tensor([1]))
     assert output.loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("task", "head"), CASES)
+@pytest.mark.parametrize(("other_task", "other_head"), CASES)
+def test_training_goes_on_from_a_checkpoint(
+    tiny_model_dir: Path, tmp_path: Path, task, head: str, other_task, other_head: str
+):
+    """The encoder is taken over; the head only where it is the one asked for."""
+    before, tokenizer, spec = build_model(str(tiny_model_dir), task, head, seed=1, max_length=64)
+    with torch.no_grad():
+        for parameter in before.parameters():
+            parameter.add_(0.01)
+    checkpoint = Checkpoint.from_model(before, tokenizer, spec)
+    save_checkpoint(checkpoint, tmp_path / "ckpt.pt")
+    after, _, after_spec = build_model(
+        str(tmp_path / "ckpt.pt"), other_task, other_head, seed=2, max_length=32
+    )
+    assert after.training
+    assert after_spec.task == other_task.name
+    old, new = before.encoder.base_model.state_dict(), after.encoder.base_model.state_dict()
+    assert all(torch.equal(old[name], new[name]) for name in old)
+    if (task, head) == (other_task, other_head):
+        assert "its head included" in after.origin
+        state = after.state_dict()
+        assert all(torch.equal(state[name], value) for name, value in checkpoint.weights.items())
+    else:
+        assert "with a new head" in after.origin
+    count = 2 * other_task.functions_per_sample
+    ids = torch.tensor([[0, 9, 8, 2]] * count)
+    after(ids, labels=torch.tensor([0, 1])).loss.backward()
+    assert all(parameter.grad is not None for parameter in after.parameters())
+
+
+def test_a_file_that_is_no_checkpoint(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(CheckpointError, match="not a torch checkpoint"):
+        build_model(str(tmp_path / "notes.txt"), DEFECT)
