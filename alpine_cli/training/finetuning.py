@@ -203,7 +203,7 @@ class _Finetuning:
         entries = self.ranks.first_does(partial(self.run.rewind_metrics, done_steps))
         self._begin_log(entries)
         self.clock = Clock(entries[-1]["wall_s"] if entries else 0.0)
-        self.best = max((e[e["metric"]] for e in entries if e["event"] == "valid"), default=None)
+        self.best = max((_rank_of(e) for e in entries if e["event"] == "valid"), default=None)
         kept = TokensKept()
         trainer = AlpineTrainer(
             self.model,
@@ -289,10 +289,10 @@ class _Finetuning:
         started = self.clock.seconds()
         evaluation = self._evaluate(self.encoded["valid"])
         metrics = evaluation.metrics()
-        value = metrics[self.task.metric]
-        is_best = self.best is None or value > self.best
+        quality = _rank_of({"metric": self.task.metric, **metrics})
+        is_best = self.best is None or quality > self.best
         if is_best:
-            self.best = value
+            self.best = quality
         entry = {
             "event": "valid",
             "step": step,
@@ -365,6 +365,11 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     if Path(config.model).is_dir():
         changes["model"] = str(Path(config.model).resolve())
     return config.model_copy(update=changes)
+
+
+def _rank_of(entry: dict[str, Any]) -> tuple[float, float]:
+    """What makes one validation better than another: the metric; between equals the lower loss."""
+    return entry[entry["metric"]], -entry["loss"]
 
 
 def _recompute_activations(model: TaskModel) -> None:

@@ -83,7 +83,7 @@ def test_predictions_are_those_of_the_checkpoint(make_config: MakeConfig) -> Non
 def test_best_weights_are_chosen_on_validation(make_config: MakeConfig) -> None:
     outcome = finetune(make_config(train__epochs=4, train__lr=3e-3))
     valid = [e for e in _jsonl(outcome.run_dir / "metrics.jsonl") if e["event"] == "valid"]
-    best = max(valid, key=lambda entry: entry["accuracy"])  # the first of equals
+    best = max(valid, key=lambda entry: (entry["accuracy"], -entry["loss"]))
     assert outcome.metrics["best_epoch"] == best["epoch"]
     assert outcome.metrics["valid"]["accuracy"] == best["accuracy"]
     assert [e["epoch"] for e in valid if e["best"]][-1] == best["epoch"]
