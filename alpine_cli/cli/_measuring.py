@@ -189,7 +189,7 @@ def print_result(result: Result) -> None:
     )
     table.add_column("", no_wrap=True)
     for variant in variants:
-        table.add_column(variant, justify="right")
+        table.add_column(variant, justify="right", no_wrap=True)
     if has_pruned:
         table.add_column(Text("pruned / unpruned\n[95 % interval]"), justify="right", no_wrap=True)
         table.add_column("pruning is", no_wrap=True)

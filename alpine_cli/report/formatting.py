@@ -84,7 +84,7 @@ def format_ratio(comparison: Comparison, scale: Scale) -> str:
 
 
 def _difference(value: float, interval: Interval, scale: Scale) -> str:
-    points, digits = (" pts", 1) if scale.unit == "%" else ("", 3)
+    points, digits = (" pts", 1) if scale.unit == "%" else ("", 2)
     shown = [
         f"{number / scale.factor:+.{digits}f}" for number in (value, interval.low, interval.high)
     ]
