@@ -1,0 +1,98 @@
+"""Metrics with intervals and paired tests, against scikit-learn and hand-computed values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from alpine_cli.measure.accuracy import (
+    _metric,
+    compare_predictions,
+    mcnemar_p_value,
+    metric_figures,
+)
+from alpine_cli.tasks.metrics import METRIC_NAMES, compute_metrics
+
+
+def draw(n: int, right: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    stream = np.random.default_rng(seed)
+    labels = stream.integers(0, 2, n)
+    return labels, np.where(stream.random(n) < right, labels, 1 - labels)
+
+
+@pytest.mark.parametrize("name", METRIC_NAMES)
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bootstraps_metrics_are_scikit_learns(name: str, seed: int) -> None:
+    labels, predicted = draw(40, 0.7, seed)
+    table = np.bincount(2 * labels + predicted, minlength=4)[None]
+    expected = compute_metrics(labels, predicted)[name]
+    assert _metric(name, table)[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", METRIC_NAMES)
+def test_constant_predictions_give_zero_not_nan(name: str) -> None:
+    table = np.array([[3, 0, 2, 0]])  # nothing predicted 1
+    assert np.isfinite(_metric(name, table)).all()
+
+
+def test_the_accuracy_interval_is_close_to_the_exact_one() -> None:
+    labels, predicted = draw(500, 0.9, 0)
+    (figure,) = [f for f in metric_figures("pruned", labels, predicted) if f.name == "accuracy"]
+    right = int((labels == predicted).sum())
+    exact = stats.binomtest(right, 500).proportion_ci(0.95, method="exact")
+    assert figure.interval is not None
+    assert figure.interval.low == pytest.approx(exact.low, abs=0.01)
+    assert figure.interval.high == pytest.approx(exact.high, abs=0.01)
+
+
+def test_mcnemar_by_hand() -> None:
+    """Pruned alone is right twice, unpruned alone nine times: 2 * P(X <= 2 | 11, 1/2) = 0.0654."""
+    labels = np.zeros(50, dtype=np.int64)
+    predicted, other = labels.copy(), labels.copy()
+    other[:2] = 1
+    predicted[2:11] = 1
+    assert mcnemar_p_value(labels, predicted, other) == pytest.approx(0.0654, abs=1e-4)
+
+
+def test_equal_predictions_show_no_difference() -> None:
+    labels, predicted = draw(100, 0.8, 1)
+    agreement, comparisons = compare_predictions("pruned", "unpruned", labels, predicted, predicted)
+    assert agreement.value == 1
+    assert agreement.interval is not None
+    assert agreement.interval.low < 1
+    by_name = {comparison.figure: comparison for comparison in comparisons}
+    assert set(by_name) == set(METRIC_NAMES)
+    assert by_name["accuracy"].p_value == 1
+    assert all(c.difference == 0 for c in comparisons)
+    assert all(c.verdict == "no difference shown" for c in comparisons)
+
+
+def test_a_real_loss_is_found_by_interval_and_test() -> None:
+    labels, good = draw(1000, 0.95, 2)
+    _, comparisons = compare_predictions("pruned", "unpruned", labels, draw(1000, 0.7, 2)[1], good)
+    (accuracy,) = [c for c in comparisons if c.figure == "accuracy"]
+    assert accuracy.verdict == "worse"
+    assert accuracy.p_value is not None
+    assert accuracy.p_value < 1e-6
+    assert accuracy.difference is not None
+    assert accuracy.difference < -0.15
+
+
+def test_pairing_narrows_the_interval() -> None:
+    """Two variants that differ in few samples are told apart better than two independent ones."""
+    labels, predicted = draw(400, 0.8, 3)
+    other = predicted.copy()
+    other[:4] = 1 - other[:4]
+    _, comparisons = compare_predictions("pruned", "unpruned", labels, predicted, other)
+    (accuracy,) = [c for c in comparisons if c.figure == "accuracy"]
+    assert accuracy.difference_interval is not None
+    width = accuracy.difference_interval.high - accuracy.difference_interval.low
+    assert width < 0.03  # unpaired: 2 * 1.96 * sqrt(2 * 0.16 / 400) = 0.11
+
+
+def test_one_sample_has_values_but_no_interval() -> None:
+    labels = np.array([1])
+    assert all(figure.interval is None for figure in metric_figures("pruned", labels, labels))
+    _, comparisons = compare_predictions("pruned", "unpruned", labels, labels, labels)
+    assert all(c.verdict == "not judged" for c in comparisons)
