@@ -2,10 +2,12 @@
 
 `finetune` is the entry. The pieces below it each do one thing:
 
+    inputs      data read, model built and pruned, splits encoded
     batches     which samples make a step, and with which weight
     trainer     transformers.Trainer with our batches, our evaluation and atomic saves
     callbacks   when to log, validate and save
-    evaluation  predictions and metrics of a split, tokens kept
+    evaluation  predictions and metrics of a split
+    kept        how many tokens were left, per layer
     rundir      the files of a run, and what survives a kill
     progress    what the user sees meanwhile
     failures    NaN and memory errors turned into advice

@@ -18,24 +18,20 @@ from torch.distributed import is_torchelastic_launched
 
 from alpine_cli.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from alpine_cli.config import RunConfig
-from alpine_cli.errors import ConfigError, ModelError
+from alpine_cli.errors import ConfigError, DataError
 from alpine_cli.files import write_atomic
-from alpine_cli.models import TaskModel, build_model
-from alpine_cli.pruning.apply import prune
-from alpine_cli.tasks.data import load_splits
-from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec, encode
-from alpine_cli.tasks.registry import TaskSpec, resolve_task
 from alpine_cli.training.batches import StepBatches
 from alpine_cli.training.callbacks import Clock, LogCallback, ScheduleCallback
 from alpine_cli.training.evaluation import Evaluation, evaluate_split
 from alpine_cli.training.failures import advise_on_memory
+from alpine_cli.training.inputs import TrainingInput, resolve_device
 from alpine_cli.training.kept import TokensKept
 from alpine_cli.training.progress import Progress, SilentProgress
 from alpine_cli.training.ranks import Ranks
 from alpine_cli.training.rundir import RunDirectory
 from alpine_cli.training.trainer import AlpineTrainer, training_arguments
 
-__all__ = ["FinetuneOutcome", "finetune", "resolve_device"]
+__all__ = ["FinetuneOutcome", "finetune"]
 
 
 @dataclass(frozen=True)
@@ -52,20 +48,6 @@ class FinetuneOutcome:
     run_dir: Path
     checkpoint: Path
     metrics: dict[str, Any]
-
-
-def resolve_device(name: str | None) -> torch.device:
-    """The device asked for; CUDA where there is one if none was.
-
-    Raises:
-        ModelError: CUDA was asked for and is absent.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ModelError(
-            "--device cuda: this machine has no CUDA device that torch can use; leave the option"
-            " out to train on the CPU"
-        )
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def finetune(
@@ -115,8 +97,7 @@ class _Finetuning:
     """One run in progress: what all its phases share."""
 
     def __init__(self, config: RunConfig, run: RunDirectory, progress: Progress) -> None:
-        self.config, self.run = config, run
-        self.train = config.train
+        self.config, self.run, self.train = config, run, config.train
         self.device = resolve_device(config.device)
         self.progress = progress
 
@@ -124,56 +105,26 @@ class _Finetuning:
         """All phases, in the order that the module's docstring explains."""
         if not resuming and not is_torchelastic_launched():
             self.run.check_free(force)  # before slow work; decided again below
-        self._read_input()
-        self._build_model()
+        self.input = TrainingInput.of(self.config)
+        self.model = self.input.model
         transformers.set_seed(self.train.seed)
         self.arguments = training_arguments(self.train, self.device, self.run)
         self.ranks = Ranks.current()
         if not self.ranks.is_first:
             self.progress = SilentProgress()
         self.batches = self._plan_batches()
-        self.ranks.first_does(partial(self._claim_directory, resuming, force))
-        self._train_all_epochs()
-        return self._finish()
-
-    # -- before anything is written --------------------------------------------------------
-
-    def _read_input(self) -> None:
-        self.task: TaskSpec = resolve_task(self.config.task)
-        if self.config.data is None:
-            raise ConfigError("data: is required; give --data DIR or the field 'data' of a config")
-        self.splits = load_splits(
-            self.task,
-            self.config.data,
-            columns=self.config.columns.to_columns(),
-            limit=self.config.limit.to_limits(),
+        self.ranks.first_does(
+            self._check_resumable if resuming else partial(self._claim_directory, force)
         )
-        for name in ("train", "valid"):
-            self.splits.require(name)
-
-    def _build_model(self) -> None:
-        self.model: TaskModel
-        self.encoding: EncodingSpec
-        self.model, self.tokenizer, self.encoding = build_model(
-            self.config.model,
-            self.task,
-            self.config.head,
-            seed=self.train.seed,
-            max_length=self.train.max_length,
-            mode_prefix=self.config.mode_prefix,
-        )
-        prune(self.model, self.config.prune)
-        if self.train.gradient_checkpointing:
-            _recompute_activations(self.model)
-        self.pad_id = int(self.tokenizer.pad_token_id)
-        names = ["train", "valid"] + ["test"] * bool(self.splits.test and self.splits.test.samples)
-        self.encoded = {
-            name: encode(self.splits.require(name).samples, self.tokenizer, self.encoding)
-            for name in names
-        }
+        try:
+            self._train_all_epochs()
+            return self._finish()
+        except KeyboardInterrupt:
+            self.progress.note(f"interrupted; go on with --resume {self.run.path}")
+            raise
 
     def _plan_batches(self) -> StepBatches:
-        train, encoded = self.train, self.encoded["train"]
+        train, encoded = self.train, self.input.splits["train"]
         if train.batch_size < train.grad_accum * self.ranks.world_size:
             raise ConfigError(
                 f"train.batch_size ({train.batch_size}) must be at least train.grad_accum"
@@ -190,28 +141,77 @@ class _Finetuning:
             group_by_length=train.group_by_length,
         )
 
-    # -- training --------------------------------------------------------------------------
+    def _claim_directory(self, force: bool) -> None:
+        """Make the directory this run's, and write the opening line of its metrics."""
+        self.run.check_free(force)
+        self.run.start(self.config)
+        self.run.log(self._opening())
 
-    def _claim_directory(self, resuming: bool, force: bool) -> None:
-        if not resuming:
-            self.run.check_free(force)
+    def _opening(self) -> dict[str, Any]:
+        return {
+            "event": "start",
+            "step": 0,
+            "epoch": 0.0,
+            "train_samples": len(self.input.splits["train"]),
+            "train_digest": self.input.digest(),
+            "steps": self.total_steps,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "processes": self.ranks.world_size,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "wall_s": 0.0,
+        }
+
+    def _check_resumable(self) -> None:
+        """Compare with the opening line; a run killed before it was written begins anew.
+
+        Raises:
+            ConfigError: the run was begun with another number of processes.
+            DataError: the training data are not those the run began with.
+        """
+        entries = self.run.entries()
+        if not entries:
             self.run.start(self.config)
+            self.run.log(self._opening())
+            return
+        began = entries[0]
+        if began["processes"] != self.ranks.world_size:
+            raise ConfigError(
+                f"{self.run.path}: begun with {began['processes']} process(es), resumed with"
+                f" {self.ranks.world_size}; resume it with torchrun --nproc-per-node"
+                f" {began['processes']}"
+            )
+        if began["train_digest"] != self.input.digest():
+            raise DataError(
+                f"{self.config.data}: not the training data (or tokenizer) that {self.run.path}"
+                " was begun with; restore them, or begin a new run"
+            )
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.batches.steps_per_epoch * self.train.epochs
+
+    # -- training --------------------------------------------------------------------------
 
     def _train_all_epochs(self) -> None:
         state = self.ranks.first_does(self.run.latest_state)
         done_steps, folder = state if state is not None else (0, None)
         entries = self.ranks.first_does(partial(self.run.rewind_metrics, done_steps))
-        self._begin_log(entries)
-        self.clock = Clock(entries[-1]["wall_s"] if entries else 0.0)
+        # Sums are split by thread, so their last bits depend on how many there are.
+        torch.set_num_threads(entries[0]["threads"])
+        self.clock = Clock(entries[-1]["wall_s"])
         self.best = max((_rank_of(e) for e in entries if e["event"] == "valid"), default=None)
         kept = TokensKept()
         trainer = AlpineTrainer(
             self.model,
             self.arguments,
             train=self.train,
-            encoded=self.encoded["train"],
+            encoded=self.input.splits["train"],
             batches=self.batches,
-            pad_id=self.pad_id,
+            pad_id=self.input.pad_id,
             run=self.run,
             ranks=self.ranks,
             kept=kept,
@@ -221,8 +221,7 @@ class _Finetuning:
                 LogCallback(self.run, self.ranks, self.progress, kept, self.clock),
             ],
         )
-        total = self.batches.steps_per_epoch * self.train.epochs
-        self.progress.begin(self._title(), total_steps=total, done_steps=done_steps)
+        self.progress.begin(self._title(), total_steps=self.total_steps, done_steps=done_steps)
         try:
             with advise_on_memory(self.train, self.device, evaluating=False):
                 trainer.train(resume_from_checkpoint=str(folder) if folder else None)
@@ -230,8 +229,8 @@ class _Finetuning:
             self.progress.end()
 
     def _title(self) -> str:
-        config, samples = self.config, len(self.encoded["train"])
-        cut = self.encoded["train"].truncated
+        config, samples = self.config, len(self.input.splits["train"])
+        cut = self.input.splits["train"].truncated
         return (
             f"{config.model} on {config.task}, pruning layers {config.prune.layers}:"
             f" {samples} samples ({cut} functions cut to {self.train.max_length} tokens),"
@@ -239,47 +238,13 @@ class _Finetuning:
             + (f", {self.ranks.world_size} processes" if self.ranks.world_size > 1 else "")
         )
 
-    def _begin_log(self, entries: list[dict[str, Any]]) -> None:
-        """Write the opening line of metrics.jsonl, or go on as the opening line says.
-
-        Raises:
-            ConfigError: the run was begun with another number of processes.
-        """
-        if not entries:
-            start: dict[str, Any] = {
-                "event": "start",
-                "step": 0,
-                "epoch": 0.0,
-                "train_samples": len(self.encoded["train"]),
-                "steps": self.batches.steps_per_epoch * self.train.epochs,
-                "parameters": sum(p.numel() for p in self.model.parameters()),
-                "device": str(self.device),
-                "threads": torch.get_num_threads(),
-                "processes": self.ranks.world_size,
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "wall_s": 0.0,
-            }
-            if self.ranks.is_first:
-                self.run.log(start)
-            return
-        start = entries[0]
-        if start["processes"] != self.ranks.world_size:
-            raise ConfigError(
-                f"{self.run.path}: begun with {start['processes']} process(es), resumed with"
-                f" {self.ranks.world_size}; resume it with torchrun --nproc-per-node"
-                f" {start['processes']}"
-            )
-        # Sums are split by thread, so their last bits depend on how many there are.
-        torch.set_num_threads(start["threads"])
-
-    def _evaluate(self, encoded: EncodedSplit) -> Evaluation:
+    def _evaluate(self, split: str) -> Evaluation:
         with advise_on_memory(self.train, self.device, evaluating=True):
             return evaluate_split(
                 self.model,
-                encoded,
+                self.input.splits[split],
                 batch_size=self.train.eval_batch_size,
-                pad_id=self.pad_id,
+                pad_id=self.input.pad_id,
                 bf16=self.train.bf16,
                 ranks=self.ranks,
             )
@@ -287,9 +252,9 @@ class _Finetuning:
     def _validate(self, step: int, epoch: float) -> dict[str, float]:
         """After every epoch: figures on the validation split; rank 0 keeps the best weights."""
         started = self.clock.seconds()
-        evaluation = self._evaluate(self.encoded["valid"])
+        evaluation = self._evaluate("valid")
         metrics = evaluation.metrics()
-        quality = _rank_of({"metric": self.task.metric, **metrics})
+        quality = _rank_of({"metric": self.input.task.metric, **metrics})
         is_best = self.best is None or quality > self.best
         if is_best:
             self.best = quality
@@ -297,7 +262,7 @@ class _Finetuning:
             "event": "valid",
             "step": step,
             "epoch": round(epoch, 6),
-            "metric": self.task.metric,
+            "metric": self.input.task.metric,
             "best": is_best,
             **metrics,
             "layer_lengths": evaluation.kept.per_layer(),
@@ -314,8 +279,8 @@ class _Finetuning:
     def _save_best(self, metrics: dict[str, Any]) -> None:
         checkpoint = Checkpoint.from_model(
             self.model,
-            self.tokenizer,
-            self.encoding,
+            self.input.tokenizer,
+            self.input.encoding,
             pruning=self.config.prune.to_dict(),
             run_config=self.config.to_dict(),
             metrics=metrics,
@@ -333,17 +298,16 @@ class _Finetuning:
         self.model.load_state_dict(best.weights)
         figures: dict[str, Any] = {}
         for name in ("valid", "test"):
-            if name in self.encoded:
-                evaluation = self._evaluate(self.encoded[name])
+            if name in self.input.splits:
+                evaluation = self._evaluate(name)
                 figures[name] = evaluation.metrics()
                 if self.ranks.is_first:
                     write_atomic(self.run.predictions(name), evaluation.to_jsonl())
-        steps = self.batches.steps_per_epoch * self.train.epochs
         end = {
             "event": "end",
-            "step": steps,
+            "step": self.total_steps,
             "epoch": float(self.train.epochs),
-            "metric": self.task.metric,
+            "metric": self.input.task.metric,
             "best_epoch": best.metrics["best_epoch"],
             **figures,
             "train_s": round(trained_s, 3),
@@ -370,10 +334,3 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
 def _rank_of(entry: dict[str, Any]) -> tuple[float, float]:
     """What makes one validation better than another: the metric; between equals the lower loss."""
     return entry[entry["metric"]], -entry["loss"]
-
-
-def _recompute_activations(model: TaskModel) -> None:
-    # transformers has renamed the method; the old name warns, and older versions lack the new one
-    encoder: Any = model.encoder
-    enable = getattr(encoder, "activation_checkpointing_enable", None)
-    (enable or encoder.gradient_checkpointing_enable)({"use_reentrant": False})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ import yaml
 
 from alpine_cli.checkpoint import load_checkpoint
 from alpine_cli.config import RunConfig
-from alpine_cli.errors import ConfigError
+from alpine_cli.errors import ConfigError, DataError
 from alpine_cli.training import finetune, finetuning, rundir
 
 MakeConfig = Callable[..., RunConfig]
@@ -112,6 +113,7 @@ def _killed(config: RunConfig | None, resume: Path | None, where: str, nth: int)
         ("after rename", 2),  # named, the older one still there
         ("after rename", 3),  # the older one renamed, not yet deleted
         ("after save_best", 1),  # ckpt.pt of an epoch whose state is not saved yet
+        ("before log", 1),  # config.yaml, but no opening line yet
         ("before log", 7),  # the validation is not logged yet
         ("before step", 9),  # in the second epoch
         ("before predictions", 1),  # trained, not yet evaluated
@@ -205,6 +207,21 @@ def test_resume_keeps_the_number_of_threads(make_config: MakeConfig, tmp_path: P
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(threads)
+
+
+def test_changed_data_are_noticed(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(output=str(tmp_path / "run"))
+    assert config.data is not None
+    data = tmp_path / "data"
+    shutil.copytree(config.data, data)
+    config = config.model_copy(update={"data": str(data)})
+    _killed(config, None, "before step", 6)
+    train = data / "train.jsonl"
+    train.write_text(train.read_text().replace('"target": 1', '"target": 0', 1))
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(DataError, match="not the training data"):
+        finetune(resume=tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
 
 
 def test_what_cannot_be_resumed(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""What a run needs before its first step: data read, model built and pruned, splits encoded.
+
+Everything that can be wrong with the input is found here, before a file is written; so the test
+split is read and encoded with the others, though no model sees it before the run's end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from alpine_cli.config import RunConfig
+from alpine_cli.errors import ConfigError, ModelError
+from alpine_cli.models import TaskModel, build_model
+from alpine_cli.pruning.apply import prune
+from alpine_cli.tasks.data import load_splits
+from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec, encode
+from alpine_cli.tasks.registry import TaskSpec, resolve_task
+
+__all__ = ["TrainingInput", "resolve_device"]
+
+
+@dataclass(frozen=True)
+class TrainingInput:
+    """The input of a run.
+
+    Attributes:
+        task: the task.
+        model: in training mode, pruned as the config says ("none" included), on the CPU.
+        tokenizer: the model's.
+        encoding: how text became tokens.
+        splits: the encoded splits: "train", "valid" and, where the data has samples of it, "test".
+    """
+
+    task: TaskSpec
+    model: TaskModel
+    tokenizer: PreTrainedTokenizerFast
+    encoding: EncodingSpec
+    splits: dict[str, EncodedSplit]
+
+    @classmethod
+    def of(cls, config: RunConfig) -> TrainingInput:
+        """Read, build and encode what `config` names.
+
+        Raises:
+            ConfigError: no data is named, or fields do not fit the model.
+            DataError: data missing, malformed, or without training or validation samples.
+            ModelError: unknown model.
+            PruningError: the layers asked for do not exist, or the model cannot be pruned.
+        """
+        if config.data is None:
+            raise ConfigError("data: is required; give --data DIR or the field 'data' of a config")
+        task = resolve_task(config.task)
+        data = load_splits(
+            task,
+            config.data,
+            columns=config.columns.to_columns(),
+            limit=config.limit.to_limits(),
+        )
+        samples = {name: data.require(name).samples for name in ("train", "valid")}
+        if data.test is not None and data.test.samples:
+            samples["test"] = data.test.samples
+        model, tokenizer, encoding = build_model(
+            config.model,
+            task,
+            config.head,
+            seed=config.train.seed,
+            max_length=config.train.max_length,
+            mode_prefix=config.mode_prefix,
+        )
+        prune(model, config.prune)
+        if config.train.gradient_checkpointing:
+            _recompute_activations(model)
+        splits = {name: encode(part, tokenizer, encoding) for name, part in samples.items()}
+        return cls(task, model, tokenizer, encoding, splits)
+
+    @property
+    def pad_id(self) -> int:
+        """The tokenizer's padding token."""
+        return int(self.tokenizer.pad_token_id)
+
+    def digest(self) -> str:
+        """Of the training split's tokens and labels: a resumed run must meet the same ones."""
+        sha = hashlib.sha256()
+        train = self.splits["train"]
+        for rows, label in zip(train.rows, train.labels, strict=True):
+            for row in rows:
+                sha.update(np.array([len(row), *row, label], dtype=np.int64).tobytes())
+        return sha.hexdigest()[:16]
+
+
+def _recompute_activations(model: TaskModel) -> None:
+    # transformers has renamed the method; the old name warns, and older versions lack the new one
+    encoder: Any = model.encoder
+    enable = getattr(encoder, "activation_checkpointing_enable", None)
+    (enable or encoder.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
+def resolve_device(name: str | None) -> torch.device:
+    """The device asked for; CUDA where there is one if none was.
+
+    Raises:
+        ModelError: CUDA was asked for and is absent.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            "--device cuda: this machine has no CUDA device that torch can use; leave the option"
+            " out to train on the CPU"
+        )
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
