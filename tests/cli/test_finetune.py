@@ -231,3 +231,26 @@ def test_help_has_examples(run_alpine: Run) -> None:
     assert result.exit_code == 0
     for text in ("Examples", "--resume runs/", "torchrun --nproc-per-node 2", "(default: 32)"):
         assert text in result.stdout
+
+
+def test_interrupted(finetune: Run, run_alpine: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in mid-epoch says how to go on, and that way works."""
+    from alpine_cli.models import TaskModel
+
+    original, calls = TaskModel.forward, 0
+
+    def forward(self: TaskModel, *args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TaskModel, "forward", forward)
+        result = finetune(output="run")
+    assert result.exit_code == 130
+    assert "go on with --resume run" in result.stderr
+    resumed = run_alpine("finetune", "--resume", "run", "--json")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["step"] == 3
