@@ -29,9 +29,7 @@ __all__ = [
     "JsonOption",
     "LayersOption",
     "LimitOption",
-    "OutputOption",
     "SeedOption",
-    "SetOption",
     "console",
     "error_console",
     "print_json",
@@ -118,19 +116,8 @@ LimitOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Random seed.")]
-OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Where to write; must not exist yet.")
-]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace an output that already exists.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="Override one config field, e.g. --set train.lr=1e-5; may be repeated.",
-        metavar="FIELD=VALUE",
-    ),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")
