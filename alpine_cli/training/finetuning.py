@@ -197,6 +197,7 @@ class _Finetuning:
     # -- training --------------------------------------------------------------------------
 
     def _train_all_epochs(self) -> None:
+        self.ranks.first_does(self.run.tidy)
         state = self.ranks.first_does(self.run.latest_state)
         done_steps, folder = state if state is not None else (0, None)
         entries = self.ranks.first_does(partial(self.run.rewind_metrics, done_steps))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,10 @@ __all__ = ["RunDirectory"]
 
 _STEP = "step-"
 _STAGING = ".writing-"
+# what `files.atomic_path` calls a file of ours until it is whole
+_TEMPORARY = re.compile(
+    r"\.[0-9a-f]{12}\.(config\.yaml|ckpt\.pt|metrics\.jsonl|predictions-\w+\.jsonl)"
+)
 
 
 class RunDirectory:
@@ -72,8 +77,11 @@ class RunDirectory:
             )
 
     def start(self, config: RunConfig) -> None:
-        """Clear an earlier run's files (those named above; nothing else) and save the config."""
-        for file in (self.checkpoint, self.metrics, *self.path.glob("predictions-*.jsonl")):
+        """Clear an earlier run's files (those named above; nothing else) and save the config.
+
+        metrics.jsonl goes before the states: without its opening line nothing resumes from them.
+        """
+        for file in (self.metrics, self.checkpoint, *self.path.glob("predictions-*.jsonl")):
             file.unlink(missing_ok=True)
         if self.states.exists():
             shutil.rmtree(self.states)
@@ -136,13 +144,19 @@ class RunDirectory:
         _flush_tree(staging)
         if not final.exists():
             os.rename(staging, final)
-        for older in self.states.iterdir():
-            if older != final:
-                # Renamed first: a kill while files are being deleted must not leave a `step-…`.
-                doomed = older.with_name(f".old-{older.name.lstrip('.')}")
-                shutil.rmtree(doomed, ignore_errors=True)
-                os.rename(older, doomed)
-                shutil.rmtree(doomed, ignore_errors=True)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a kill left behind: older and half-written states, temporary files."""
+        latest = self.latest_state()
+        for entry in list(self.states.iterdir()) if self.states.exists() else ():
+            # A kill in here can leave half an older state; the newest has the highest number, so
+            # that half is never picked up.
+            if latest is None or entry != latest[1]:
+                shutil.rmtree(entry)
+        for entry in list(self.path.iterdir()):
+            if _TEMPORARY.fullmatch(entry.name):
+                entry.unlink()
 
     def latest_state(self) -> tuple[int, Path] | None:
         """Step and folder of the newest complete state; None before the first."""

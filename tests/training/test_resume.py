@@ -74,6 +74,7 @@ def _run_and_die(config: RunConfig | None, resume: Path | None, where: str, nth:
         "log": (rundir.RunDirectory, "log"),
         "save_best": (finetuning._Finetuning, "_save_best"),
         "step": (torch.optim.AdamW, "step"),
+        "tidy": (rundir.RunDirectory, "tidy"),
         "config": (rundir.RunDirectory, "start"),
         "predictions": (rundir.RunDirectory, "predictions"),
     }[what]
@@ -111,7 +112,7 @@ def _killed(config: RunConfig | None, resume: Path | None, where: str, nth: int)
         ("before flush", 2),  # a state is half written
         ("before rename", 2),  # a state is written but not yet named
         ("after rename", 2),  # named, the older one still there
-        ("after rename", 3),  # the older one renamed, not yet deleted
+        ("before tidy", 9),  # the last state, and the one before it not deleted
         ("after save_best", 1),  # ckpt.pt of an epoch whose state is not saved yet
         ("before log", 1),  # config.yaml, but no opening line yet
         ("before log", 7),  # the validation is not logged yet

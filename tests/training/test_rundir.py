@@ -52,6 +52,22 @@ def test_saving_a_step_again_keeps_the_first(tmp_path: Path) -> None:
     assert [path.name for path in run.states.iterdir()] == ["step-00000002"]
 
 
+def test_tidy_removes_what_a_kill_left_and_nothing_else(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.tidy()  # nothing there yet
+    _save(run, 4)
+    for name in ("step-00000002", ".writing-00000006"):
+        (run.states / name).mkdir()
+    for name in (".0123456789ab.ckpt.pt", ".0123456789ab.predictions-test.jsonl"):
+        (tmp_path / name).touch()
+    kept = ("ckpt.pt", ".notes", ".0123456789ab.mine")
+    for name in kept:
+        (tmp_path / name).touch()
+    run.tidy()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "state"])
+    assert [path.name for path in run.states.iterdir()] == ["step-00000004"]
+
+
 def test_metrics_are_rewound(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     for step in (0, 2, 4, 6):
