@@ -237,6 +237,7 @@ class _Finetuning:
             f" {samples} samples ({cut} functions cut to {self.train.max_length} tokens),"
             f" {self.train.epochs} epochs on {self.device}"
             + (f", {self.ranks.world_size} processes" if self.ranks.world_size > 1 else "")
+            + f"\n{self.model.origin}"
         )
 
     def _evaluate(self, split: str) -> Evaluation:
