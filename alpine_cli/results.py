@@ -27,6 +27,7 @@ from alpine_cli.files import write_atomic
 __all__ = [
     "SCHEMA_VERSION",
     "Aggregate",
+    "Better",
     "Comparison",
     "Environment",
     "Figure",

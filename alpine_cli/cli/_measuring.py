@@ -185,27 +185,39 @@ def print_result(result: Result) -> None:
     variants = list(result.variants)
     has_pruned = "pruned" in variants
     table = Table(
-        title=title_of(result), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+        title=title_of(result),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
     table.add_column("", no_wrap=True)
     for variant in variants:
         table.add_column(variant, justify="right", no_wrap=True)
     if has_pruned:
-        table.add_column(Text("pruned / unpruned\n[95 % interval]"), justify="right", no_wrap=True)
+        table.add_column(
+            Text("pruned / unpruned\nmetrics: difference"), justify="right", no_wrap=True
+        )
         table.add_column("pruning is", no_wrap=True)
-    table.add_column("unpruned\n/ stock", justify="right")
+    table.add_column("unpruned\n/ stock", justify="right", no_wrap=True)
     table.add_column("how", style="dim", no_wrap=True)
     for row in summarise(result):
         cells: list[str | Text] = [f"{row.label}, {row.scale.unit}".rstrip(", ")]
         cells += [row.cell(variant) for variant in variants]
         if has_pruned:
-            cells += [Text(row.ratio), _verdict(row.verdict)]
+            cells += [Text(row.ratio.replace(" pts", "")), _verdict(row.verdict)]
         cells += [row.engine_ratio.partition(" ")[0], row.method]
         table.add_row(*cells)
     out = console()
     out.print(table)
     if has_pruned:
-        out.print("undecided: the interval covers no difference. not judged: too few runs.")
+        out.print(
+            "In brackets: 95 % confidence intervals. undecided: the interval covers no difference;"
+            " not judged: too few runs.",
+            markup=False,
+            highlight=False,
+        )
     for series in result.series:
         if series.name == "mean_length" and series.variant == "pruned":
             lengths = "  ".join("-" if y is None else f"{y:.0f}" for y in series.y)

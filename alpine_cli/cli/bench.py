@@ -45,6 +45,9 @@ def bench(
     training_memory: Annotated[
         bool, typer.Option(help="Measure the memory of a training step, too.")
     ] = True,
+    training_batch_size: Annotated[
+        int, typer.Option("--training-batch-size", min=1, help="Samples of that training step.")
+    ] = 8,
     country: m.CountryOption = None,
     carbon_intensity: m.CarbonIntensityOption = None,
     pue: m.PueOption = 1.0,
@@ -87,6 +90,7 @@ def bench(
         timed_samples=timed_samples,
         memory_runs=memory_runs,
         training_memory=training_memory,
+        training_batch_size=training_batch_size,
         country=country,
         carbon_intensity=carbon_intensity,
         pue=pue,

@@ -40,6 +40,9 @@ def measure_memory(
         int, typer.Option("--runs", min=1, help="Fresh processes per figure.")
     ] = 5,
     training_memory: Annotated[bool, typer.Option(help="Measure a training step, too.")] = True,
+    training_batch_size: Annotated[
+        int, typer.Option("--training-batch-size", min=1, help="Samples of that training step.")
+    ] = 8,
     seed: m.SeedOption = 0,
     output: m.ResultsOption = Path("results"),
     json_: JsonOption = False,
@@ -72,5 +75,6 @@ def measure_memory(
         threads=threads,
         memory_runs=memory_runs,
         training_memory=training_memory,
+        training_batch_size=training_batch_size,
         seed=seed,
     )

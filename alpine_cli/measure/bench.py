@@ -20,10 +20,10 @@ from alpine_cli.errors import MeasurementError
 from alpine_cli.measure.carbon import grid_intensity
 from alpine_cli.measure.environment import describe_environment, gpu_throttling
 from alpine_cli.measure.isolation import run_isolated
-from alpine_cli.measure.memory import MEMORY_FIGURES
+from alpine_cli.measure.memory import ALLOCATOR, MEMORY_FIGURES
 from alpine_cli.measure.plan import MeasureOptions, Plan, make_plan
 from alpine_cli.measure.statistics import aggregate, compare_all, spread
-from alpine_cli.results import Environment, Figure, Part, Result
+from alpine_cli.results import Better, Environment, Figure, Part, Result
 
 __all__ = ["KINDS", "OnProgress", "run_bench", "run_measures"]
 
@@ -33,7 +33,7 @@ OnProgress = Callable[[str, int, int, str], None]
 """Called with (measure, done, total, what is going on)."""
 
 # What a table shows first of each measure: (figure, unit, good direction).
-_HEADLINES: dict[str, tuple[str, str, str]] = {
+_HEADLINES: dict[str, tuple[str, str, Better]] = {
     "accuracy": ("accuracy", "1", "higher"),
     "flops": ("total_macs", "MACs", "lower"),
     "memory": ("inference_memory_run", "bytes", "lower"),
@@ -160,21 +160,39 @@ def _memory(plan: Plan, progress: Progress, grid: Mapping[str, Any]) -> Part:
         if not (purpose == "training" and name == "reference")
     ]
     random.Random(options.seed).shuffle(runs)
-    found: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
+    answers: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
+    lost: dict[tuple[str, str], str] = {}
     for done, (name, purpose, repetition) in enumerate(runs):
         progress(done, len(runs), f"{purpose} of {name}")
-        request = {
-            "workload": plan.request.only(name).model_dump(mode="json"),
-            "purpose": purpose,
-        }
-        answer = run_isolated("memory", request, threads=options.threads)
-        found.setdefault((purpose, name), []).append((repetition, answer))
+        if (purpose, name) in lost:
+            continue
+        workload = plan.request.only(name)
+        if purpose == "training":
+            workload = workload.model_copy(update={"batch_size": options.training_batch_size})
+        request = {"workload": workload.model_dump(mode="json"), "purpose": purpose}
+        try:
+            answer = run_isolated("memory", request, threads=options.threads, environment=ALLOCATOR)
+        except MeasurementError as error:  # most likely out of memory: the others may still fit
+            lost[purpose, name] = str(error)
+            continue
+        answers.setdefault((purpose, name), {})[repetition] = answer
+    if not answers and lost:
+        raise MeasurementError(next(iter(lost.values())))
     figures = []
-    for purpose in purposes:
-        for name in plan.variants:
-            answers = [answer for _, answer in sorted(found.get((purpose, name), []))]
-            figures += memory_figures(purpose, name, answers, options.batch_size)
-    return Part(figures=figures, comparisons=compare_all(figures, plan.pairs))
+    sizes = {"inference": options.batch_size, "training": options.training_batch_size}
+    for purpose, name in ((purpose, name) for purpose in purposes for name in plan.variants):
+        key = (purpose, name)
+        if key in lost:
+            figures.append(_absent(f"{purpose}_memory_run", "bytes", "lower", name, lost[key]))
+        else:
+            kept = [answer for _, answer in sorted(answers.get(key, {}).items())]
+            figures += memory_figures(purpose, name, kept, sizes[purpose])
+    warnings = [
+        f"{purpose} memory of {name} was not measured: {why}"
+        for (purpose, name), why in lost.items()
+    ]
+    comparisons = compare_all(figures, plan.pairs)
+    return Part(figures=figures, comparisons=comparisons, warnings=warnings)
 
 
 def memory_figures(
@@ -188,6 +206,8 @@ def memory_figures(
         "training": f"forward, backward and AdamW, fp32, on the longest batch of {batch_size}",
     }[purpose]
     note = "" if all(a["peak_was_reset"] for a in answers) else "; peak since process start"
+    if not any(name.startswith("cuda") for name in answers[0]["bytes"]):
+        note += "; freed blocks returned at once (MALLOC_MMAP_THRESHOLD_ pinned)"
     figures = []
     for name in answers[0]["bytes"]:
         values = [float(answer["bytes"][name]) for answer in answers]
@@ -221,20 +241,21 @@ _MEASURES: dict[str, Callable[[Plan, Progress, Mapping[str, Any]], Part]] = {
 def _failed(plan: Plan, kind: str, error: MeasurementError) -> Part:
     name, unit, better = _HEADLINES[kind]
     reason = str(error)
-    figures = [
-        Figure(
-            name=name,
-            variant=variant,
-            unit=unit,
-            value=None,
-            reason=reason,
-            provenance="absent",
-            method="not taken",
-            better=better,  # type: ignore[arg-type]
-        )
-        for variant in plan.variants
-    ]
+    figures = [_absent(name, unit, better, variant, reason) for variant in plan.variants]
     return Part(figures=figures, warnings=[f"{kind} was not measured: {reason}"])
+
+
+def _absent(name: str, unit: str, better: Better, variant: str, reason: str) -> Figure:
+    return Figure(
+        name=name,
+        variant=variant,
+        unit=unit,
+        value=None,
+        reason=reason,
+        provenance="absent",
+        method="not taken",
+        better=better,
+    )
 
 
 def _busy(environment: Environment) -> list[str]:

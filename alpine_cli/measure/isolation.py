@@ -56,6 +56,7 @@ def run_isolated(
     *,
     threads: int | None = None,
     on_progress: OnProgress | None = None,
+    environment: Mapping[str, str] | None = None,
     module: str = "alpine_cli.measure.worker",
 ) -> dict[str, Any]:
     """Run `measure` in a fresh process and return its JSON answer.
@@ -65,6 +66,7 @@ def run_isolated(
         request: what the measure needs, JSON-serialisable.
         threads: size of the worker's thread pools; None leaves the libraries' default.
         on_progress: called with (done, total, text) whenever the worker reports.
+        environment: variables to add to the worker's.
         module: the module to run (tests put a stand-in here).
 
     Raises:
@@ -76,7 +78,9 @@ def run_isolated(
         ask, answer = Path(folder, "request.json"), Path(folder, "result.json")
         ask.write_text(json.dumps({"measure": measure, "request": dict(request)}), encoding="utf-8")
         status, tail = _run(
-            [sys.executable, "-m", module, str(ask), str(answer)], threads, on_progress
+            [sys.executable, "-m", module, str(ask), str(answer)],
+            {**worker_environment(threads), **(environment or {})},
+            on_progress,
         )
         if status == 0 and answer.exists():
             loaded: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
@@ -87,12 +91,12 @@ def run_isolated(
 
 
 def _run(
-    command: list[str], threads: int | None, on_progress: OnProgress | None
+    command: list[str], environment: Mapping[str, str], on_progress: OnProgress | None
 ) -> tuple[int, list[str]]:
     """Run to the end; return the exit status and the last lines of stderr."""
     process = subprocess.Popen(
         command,
-        env=worker_environment(threads),
+        env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -63,6 +63,8 @@ class MeasureOptions:
         min_seconds: at least so many measured seconds of each variant.
         memory_runs: fresh processes per variant and purpose.
         training_memory: measure a training step, too.
+        training_batch_size: its samples; training keeps every layer's activations, so that the
+            batch size of inference would not fit on many machines.
         latency: measure batch size 1, too.
         timed_samples: time passes over about so many samples, evenly spaced over the lengths of
             the split; None takes all of it. Accuracy and FLOPs always take all.
@@ -89,6 +91,7 @@ class MeasureOptions:
     min_seconds: float = 10.0
     memory_runs: int = 5
     training_memory: bool = True
+    training_batch_size: int = 8
     latency: bool = True
     timed_samples: int | None = 256
     seed: int = 0
