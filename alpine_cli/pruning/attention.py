@@ -87,12 +87,12 @@ def attend_per_sequence(
     want_scores: bool,
 ) -> Attended:
     """One sequence after the other, without padding. See `Attend`."""
-    trains = torch.is_grad_enabled() and (
-        q_THd.requires_grad or k_THd.requires_grad or v_THd.requires_grad
-    )
+    trains = torch.is_grad_enabled() and any(x.requires_grad for x in (q_THd, k_THd, v_THd))
     q_HTd, k_HTd, v_HTd = (x.transpose(0, 1) for x in (q_THd, k_THd, v_THd))
+    # Without gradients results go where they belong at once, and no list of them is kept.
+    out_THd = torch.empty_like(v_THd, memory_format=torch.contiguous_format)
+    scores_T = out_THd.new_empty(ragged.total if want_scores else 0, dtype=torch.float32)
     outs: list[Tensor] = []
-    scores: list[Tensor] = []
     for start, stop in ragged.spans():
         q, k, v = (x[:, start:stop] for x in (q_HTd, k_HTd, v_HTd))  # (H, n, d)
         if not want_scores:
@@ -100,13 +100,14 @@ def attend_per_sequence(
                 q[None], k[None], v[None], dropout_p=dropout, scale=scaling
             )[0]
         elif trains or dropout:
-            out, received = _attend_scored(q, k, v, scaling, dropout)
-            scores.append(received)
+            out, scores_T[start:stop] = _attend_scored(q, k, v, scaling, dropout)
         else:
-            out, received = _attend_scored_in_chunks(q, k, v, scaling)
-            scores.append(received)
-        outs.append(out.transpose(0, 1))
-    return Attended(torch.cat(outs), torch.cat(scores) if want_scores else None)
+            out, scores_T[start:stop] = _attend_scored_in_chunks(q, k, v, scaling)
+        if trains:
+            outs.append(out.transpose(0, 1))
+        else:
+            out_THd[start:stop] = out.transpose(0, 1)
+    return Attended(torch.cat(outs) if trains else out_THd, scores_T if want_scores else None)
 
 
 def _attend_scored(
