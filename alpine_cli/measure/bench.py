@@ -65,7 +65,8 @@ def run_measures(
     grid = grid_intensity(options.country, options.carbon_intensity)
     plan = make_plan(options)
     environment = describe_environment(threads=plan.options.threads, seed=options.seed)
-    parts = [Part(warnings=[*plan.warnings, *_busy(environment)])]
+    busy = _busy(environment) if {"throughput", "energy"} & set(kinds) else []
+    parts = [Part(warnings=[*plan.warnings, *busy])]
     failures: list[MeasurementError] = []
     for kind in kinds:
         progress = _for_measure(kind, on_progress)
