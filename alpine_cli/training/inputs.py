@@ -34,7 +34,7 @@ class TrainingInput:
         model: in training mode, pruned as the config says ("none" included), on the CPU.
         tokenizer: the model's.
         encoding: how text became tokens.
-        splits: the encoded splits: "train", "valid" and, where the data has samples of it, "test".
+        splits: the encoded splits: "train", "valid" and, where the data has one, "test".
     """
 
     task: TaskSpec
@@ -49,7 +49,8 @@ class TrainingInput:
 
         Raises:
             ConfigError: no data is named, or fields do not fit the model.
-            DataError: data missing, malformed, or without training or validation samples.
+            DataError: data missing, malformed, without training or validation samples, or a
+                split is empty.
             ModelError: unknown model.
             PruningError: the layers asked for do not exist, or the model cannot be pruned.
         """
@@ -63,8 +64,8 @@ class TrainingInput:
             limit=config.limit.to_limits(),
         )
         samples = {name: data.require(name).samples for name in ("train", "valid")}
-        if data.test is not None and data.test.samples:
-            samples["test"] = data.test.samples
+        if data.test is not None:  # it may be left out; an empty file is a mistake
+            samples["test"] = data.require("test").samples
         model, tokenizer, encoding = build_model(
             config.model,
             task,

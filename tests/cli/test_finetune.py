@@ -207,6 +207,15 @@ def test_splits_it_cannot_do_without(finetune: Run, data: Path, split: str, how:
     assert list(Path().iterdir()) == []
 
 
+def test_empty_test_split(finetune: Run, data: Path) -> None:
+    """It once counted as absent: the run ended well, without the figures one had asked for."""
+    (data / "test.jsonl").write_text("", "utf-8")
+    result = finetune()
+    assert result.exit_code == 2
+    assert "test.jsonl: the test split is empty" in result.stderr
+    assert list(Path().iterdir()) == []
+
+
 def test_existing_output(finetune: Run) -> None:
     assert finetune(output="run").exit_code == 0
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
