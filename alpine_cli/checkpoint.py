@@ -189,7 +189,10 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     strangers = [name for name, value in contents["weights"].items() if not torch.is_tensor(value)]
     if strangers:
         raise CheckpointError(f"{path}: weight {strangers[0]!r} is no tensor; the file is damaged")
-    return Checkpoint(**contents)
+    checkpoint = Checkpoint(**contents)
+    with _explained(f"{path}: field 'encoding' is damaged"):
+        _ = checkpoint.encoding_spec
+    return checkpoint
 
 
 def load_tensors(path: Path) -> Any:
@@ -201,6 +204,8 @@ def load_tensors(path: Path) -> Any:
     try:
         with open(path, "rb") as file:
             start = file.read(2)
+        if not start:
+            raise CheckpointError(f"{path}: the file is empty; copy or train it again")
         is_archive = start == b"PK"
         if is_archive and not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path}: truncated; copy or train it again")
@@ -223,6 +228,8 @@ def load_tensors(path: Path) -> Any:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if not is_archive:  # torch then reports whatever its oldest readers stumbled over
+            raise CheckpointError(f"{path}: truncated or not a torch checkpoint") from error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(f"{path}: truncated or not a torch checkpoint ({reason})") from error
 

@@ -280,3 +280,18 @@ def test_malicious_pickle_is_refused_and_does_not_run(tmp_path: Path, container:
     if container == "zip-protocol-2":
         assert "refused: it holds posix.system" in message
         assert "Nothing of it was run" in message
+
+
+def test_damaged_encoding(saved: Path, tmp_path: Path):
+    """It once surfaced as a TypeError, and `alpine export` carried it along."""
+    payload = torch.load(saved, weights_only=True)
+    torch.save(payload | {"encoding": {"x": 1}}, tmp_path / "ckpt.pt")
+    assert "field 'encoding' is damaged" in complaint(tmp_path / "ckpt.pt")
+
+
+def test_foreign_files_are_named_as_such(tmp_path: Path):
+    path = tmp_path / "ckpt.pt"
+    path.touch()
+    assert "the file is empty" in complaint(path)
+    path.write_text("hello world", "utf-8")
+    assert complaint(path).endswith("not a torch checkpoint")

@@ -78,7 +78,7 @@ def import_(
         if tokenizer is None:
             raise ConfigError(
                 "--tokenizer: a model.bin does not hold its tokenizer; name its tokenizer.json "
-                "or a directory with the tokenizer"
+                "or a directory with the tokenizer (a ckpt.pt of alpine needs no import)"
             )
         checkpoint = import_published(source, tokenizer=tokenizer, kind=kind, num_heads=heads)
 
