@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import pickle
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -165,7 +166,8 @@ def _load_directory(request: _Request, seed: int | None) -> LoadedModel:
 
 def _load_hub(request: _Request, offline: bool) -> LoadedModel:
     """Load from the local cache of the hub; fetch only what is not there, and only if allowed."""
-    where = f"model {request.name!r} ({request.source})"
+    known_as = "" if request.source == request.name else f" ({request.source})"
+    where = f"model {request.name!r}{known_as}"
     with quiet():
         try:
             with _explained(f"{where} is damaged in the local cache", let_through=OSError):
@@ -246,6 +248,12 @@ def _explained(
         yield
     except (ModelError, let_through):
         raise
+    except pickle.UnpicklingError as error:
+        # torch's own text advises to load it with weights_only=False, that is, to run it.
+        raise ModelError(
+            f"{what}: refused: a weight file is damaged or holds more than tensors, which can run "
+            "code. Nothing of it was run; use a copy with model.safetensors"
+        ) from error
     except Exception as error:  # their errors have no narrower common base
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ModelError(f"{what}: {reason}{'. ' if hint else ''}{hint}") from error

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from alpine_cli import hub
@@ -142,3 +143,23 @@ def test_loading_leaves_no_trace_in_the_environment(model_dir: Path):
     before = dict(os.environ)
     load_encoder_and_tokenizer(str(model_dir))
     assert dict(os.environ) == before
+
+
+class _MakesFolder:
+    """Unpickled carelessly, it runs `os.mkdir`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+def test_weights_that_run_code(model_dir: Path, tmp_path: Path):
+    """torch's own message advised to switch the protection off."""
+    (model_dir / "model.safetensors").unlink()
+    torch.save({"a": _MakesFolder(tmp_path / "ran")}, model_dir / "pytorch_model.bin")
+    message = complaint(model_dir)
+    assert "refused" in message
+    assert "weights_only" not in message
+    assert not (tmp_path / "ran").exists()
