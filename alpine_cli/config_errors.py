@@ -107,8 +107,9 @@ def _findings(error: ValidationError) -> Iterator[tuple[FieldPath, str, str]]:
 
 
 def _got(text: str, value: Any) -> str:
-    # Some validators already name the value; once is enough.
-    return "" if "(got " in text or repr(value) in text else f" (got {value!r})"
+    # Some validators already name the value; once is enough. A bound that equals it does not.
+    named = "(got " in text or (isinstance(value, str) and repr(value) in text)
+    return "" if named else f" (got {value!r})"
 
 
 def _nearest(name: str, fields: Mapping[str, str]) -> str:

@@ -239,3 +239,9 @@ def test_configs_are_frozen() -> None:
 )
 def test_run_directory(options: dict[str, Any], name: str) -> None:
     assert str(load_config(None, (), BASE | options).run_dir()) == name
+
+
+def test_a_value_on_its_bound_is_named_too():
+    """`--lr 0` was answered with the bound alone."""
+    with pytest.raises(ConfigError, match=r"--lr: must be > 0.0 \(got 0.0\)"):
+        load_config(options=BASE | {"train.lr": 0.0})

@@ -85,5 +85,5 @@ def resolve_task(name: str) -> TaskSpec:
     known = [alias for spec in TASKS.values() for alias in (spec.name, *spec.aliases)]
     nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     # An alias may be the nearest spelling, but the answer always names the task itself.
-    hint = f"did you mean {resolve_task(nearest[0]).name!r}? " if nearest else ""
-    raise ConfigError(f"unknown task {name!r}: {hint}Known tasks: {', '.join(TASKS)}")
+    hint = f": did you mean {resolve_task(nearest[0]).name!r}?" if nearest else "."
+    raise ConfigError(f"unknown task {name!r}{hint} Known tasks: {', '.join(TASKS)}")
