@@ -23,7 +23,9 @@ def demo(
     layers: Annotated[
         str, typer.Option(help="The pruning that is set against none: even, odd, all or a list.")
     ] = "even",
-    alpha: Annotated[float, typer.Option(help="Half-width of the kept score band.")] = 1.0,
+    alpha: Annotated[
+        float, typer.Option(help="Half-width of the kept score band in standard deviations.")
+    ] = 0.5,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of each fine-tuning.")] = 2,
     functions: Annotated[
         int | None,

@@ -43,6 +43,8 @@ _SKIPPED_FOLDERS = {
     "test",
     "tests",
 }
+_MIN_LINES = 3
+_CHARS_PER_LINE = 10  # a function with shorter lines on average would be rare, and is left out
 _SHARES = (("train", 0.8), ("valid", 0.08), ("test", 0.12))
 
 
@@ -89,7 +91,7 @@ def build_corpus(
     library: Path | None = None,
     *,
     min_chars: int = 160,
-    max_chars: int = 1200,
+    max_chars: int = 600,
     limit: int | None = None,
 ) -> Corpus:
     """Make the corpus.
@@ -104,19 +106,16 @@ def build_corpus(
         DataError: the folder holds too little source to fill three splits of both labels.
     """
     library = library or standard_library()
-    candidates: list[_Candidate] = []
-    seen: set[str] = set()
+    candidates: dict[str, _Candidate] = {}  # by text, which drops copies
     for path in sorted(library.rglob("*.py")):
         module = path.relative_to(library)
         if _SKIPPED_FOLDERS.isdisjoint(module.parts[:-1]):
-            for candidate in _candidates(path, module.as_posix()):
-                text = " ".join(candidate.text.split())
-                if min_chars <= len(candidate.text) <= max_chars and text not in seen:
-                    seen.add(text)
-                    candidates.append(candidate)
+            for candidate in _candidates(path, module.as_posix(), max_chars):
+                if min_chars <= len(candidate.text) <= max_chars:
+                    candidates.setdefault(candidate.text, candidate)
     # Hash order is an arbitrary order that depends on neither file system nor generator.
-    candidates.sort(key=lambda candidate: _draw(candidate.module, candidate.name))
-    assigned = _assign_patterns(candidates[:limit])
+    order = sorted(candidates.values(), key=lambda found: _draw(found.module, found.name))
+    assigned = _assign_patterns(order[:limit])
     splits = {}
     for name, part in _split_by_module(assigned).items():
         splits[name] = tuple(_both(part) if name == "train" else _one_each(part))
@@ -144,19 +143,22 @@ def _draw(*names: object) -> int:
     return int.from_bytes(hashlib.sha256("\0".join(map(str, names)).encode()).digest()[:8])
 
 
-def _candidates(path: Path, module: str) -> Iterator[_Candidate]:
+def _candidates(path: Path, module: str, max_chars: int) -> Iterator[_Candidate]:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # templates and deliberately broken files
         return
     for function, name in _functions(tree, ""):
+        if not _MIN_LINES <= _lines(function) <= max_chars // _CHARS_PER_LINE:
+            continue  # surely too short or too long: looking closer is what takes the time
         _drop_docstrings(function)
-        if any(pattern.found(function) for pattern in PATTERNS):
+        nodes = list(ast.walk(function))
+        if any(pattern.found(nodes) for pattern in PATTERNS):
             continue
         possible = tuple(
             index
             for index, pattern in enumerate(PATTERNS)
-            if next(pattern.sites(function), None) is not None
+            if next(pattern.sites(nodes), None) is not None
         )
         if possible:
             yield _Candidate(function, ast.unparse(function), module, name, possible)
@@ -171,6 +173,10 @@ def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[Function, str]]:
             yield from _functions(child, f"{prefix}{child.name}.")
         elif isinstance(child, ast.stmt | ast.ExceptHandler):
             yield from _functions(child, prefix)
+
+
+def _lines(function: Function) -> int:
+    return (function.end_lineno or function.lineno) - function.lineno + 1
 
 
 def _drop_docstrings(function: Function) -> None:
@@ -224,7 +230,7 @@ def _one_each(part: list[tuple[_Candidate, BugPattern]]) -> Iterator[DemoSample]
 def _sample(candidate: _Candidate, pattern: BugPattern, target: int) -> DemoSample:
     text = candidate.text
     if target:
-        sites = list(pattern.sites(candidate.node))
+        sites = list(pattern.sites(list(ast.walk(candidate.node))))
         site = sites[_draw(candidate.module, candidate.name, "site") % len(sites)]
         text = inject(candidate.node, pattern, site)
     return DemoSample(text, target, pattern.name, candidate.module, candidate.name)

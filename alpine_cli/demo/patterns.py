@@ -9,13 +9,15 @@ of flake8, flake8-bugbear and pylint, so any sample can be checked with the lint
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["PATTERNS", "BugPattern", "Function", "inject"]
+__all__ = ["PATTERNS", "BugPattern", "Function", "Nodes", "inject"]
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+Nodes: TypeAlias = Sequence[ast.AST]
+"""All nodes of a function, as `ast.walk` yields them: walked once, read by every pattern."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class BugPattern:
         name: what the data files and reports call it.
         rule: the linter rule that reports it.
         example: sound code and its spoilt form, for people.
-        sites: yields the nodes of a function that `spoil` accepts, in source order.
+        sites: yields those nodes of a function that `spoil` accepts.
         spoil: makes the faulty node that takes the place of a site; the site is left as it was.
         found: tells whether a function already carries the bug.
     """
@@ -34,9 +36,9 @@ class BugPattern:
     name: str
     rule: str
     example: str
-    sites: Callable[[Function], Iterator[ast.AST]]
+    sites: Callable[[Nodes], Iterator[ast.AST]]
     spoil: Callable[[ast.AST], ast.AST]
-    found: Callable[[Function], bool]
+    found: Callable[[Nodes], bool]
 
 
 def inject(function: Function, pattern: BugPattern, site: ast.AST) -> str:
@@ -69,8 +71,8 @@ class _Swap(ast.NodeTransformer):
 # --- None compared by value -------------------------------------------------------------------
 
 
-def _comparisons(function: Function) -> Iterator[tuple[ast.Compare, ast.cmpop, ast.expr]]:
-    for node in ast.walk(function):
+def _comparisons(nodes: Nodes) -> Iterator[tuple[ast.Compare, ast.cmpop, ast.expr]]:
+    for node in nodes:
         if isinstance(node, ast.Compare) and len(node.ops) == 1:
             yield node, node.ops[0], node.comparators[0]
 
@@ -79,8 +81,8 @@ def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-def _identity_with_none(function: Function) -> Iterator[ast.AST]:
-    for node, operator, right in _comparisons(function):
+def _identity_with_none(nodes: Nodes) -> Iterator[ast.AST]:
+    for node, operator, right in _comparisons(nodes):
         if isinstance(operator, ast.Is | ast.IsNot) and _is_none(right):
             yield node
 
@@ -91,29 +93,29 @@ def _compare_by_value(node: ast.AST) -> ast.AST:
     return ast.Compare(node.left, [operator], node.comparators)
 
 
-def _has_none_comparison(function: Function) -> bool:
+def _has_none_comparison(nodes: Nodes) -> bool:
     return any(
         isinstance(operator, ast.Eq | ast.NotEq) and (_is_none(right) or _is_none(node.left))
-        for node, operator, right in _comparisons(function)
+        for node, operator, right in _comparisons(nodes)
     )
 
 
 # --- a default value shared by all calls ------------------------------------------------------
 
 
-def _defaults(function: Function) -> Iterator[ast.expr]:
-    for node in ast.walk(function):
+def _defaults(nodes: Nodes) -> Iterator[ast.expr]:
+    for node in nodes:
         if isinstance(node, ast.arguments):
             yield from node.defaults
             yield from (default for default in node.kw_defaults if default is not None)
 
 
-def _none_defaults(function: Function) -> Iterator[ast.AST]:
-    yield from (default for default in _defaults(function) if _is_none(default))
+def _none_defaults(nodes: Nodes) -> Iterator[ast.AST]:
+    yield from (default for default in _defaults(nodes) if _is_none(default))
 
 
-def _has_mutable_default(function: Function) -> bool:
-    return any(isinstance(d, ast.List | ast.Dict | ast.Set) for d in _defaults(function))
+def _has_mutable_default(nodes: Nodes) -> bool:
+    return any(isinstance(d, ast.List | ast.Dict | ast.Set) for d in _defaults(nodes))
 
 
 # --- an exception handler that catches too much -----------------------------------------------
@@ -122,14 +124,16 @@ _BROAD = ("BaseException", "Exception")
 
 
 def _is_broad(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Name) and node.id in _BROAD
+    if isinstance(node, ast.Tuple):
+        return any(map(_is_broad, node.elts))
+    return node is None or (isinstance(node, ast.Name) and node.id in _BROAD)
 
 
-def _narrow_handlers(function: Function) -> Iterator[ast.AST]:
+def _narrow_handlers(nodes: Nodes) -> Iterator[ast.AST]:
     # The last handler only: a broad one in front of others would leave them unreachable, which is
     # another bug.
-    for node in ast.walk(function):
-        if isinstance(node, ast.Try) and node.handlers and node.handlers[-1].type is not None:
+    for node in nodes:
+        if isinstance(node, ast.Try) and node.handlers and not _is_broad(node.handlers[-1].type):
             yield node.handlers[-1]
 
 
@@ -138,11 +142,8 @@ def _catch_everything(node: ast.AST) -> ast.AST:
     return ast.ExceptHandler(ast.Name("Exception"), node.name, node.body)
 
 
-def _has_broad_except(function: Function) -> bool:
-    return any(
-        isinstance(node, ast.ExceptHandler) and (node.type is None or _is_broad(node.type))
-        for node in ast.walk(function)
-    )
+def _has_broad_except(nodes: Nodes) -> bool:
+    return any(isinstance(node, ast.ExceptHandler) and _is_broad(node.type) for node in nodes)
 
 
 # --- a type compared where subclasses should pass ---------------------------------------------
@@ -152,8 +153,8 @@ def _is_call_of(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
 
 
-def _isinstance_calls(function: Function) -> Iterator[ast.AST]:
-    for node in ast.walk(function):
+def _isinstance_calls(nodes: Nodes) -> Iterator[ast.AST]:
+    for node in nodes:
         if (
             isinstance(node, ast.Call)
             and _is_call_of(node, "isinstance")
@@ -169,19 +170,19 @@ def _compare_types(node: ast.AST) -> ast.AST:
     return ast.Compare(ast.Call(ast.Name("type"), [value], []), [ast.Eq()], [kind])
 
 
-def _has_type_comparison(function: Function) -> bool:
+def _has_type_comparison(nodes: Nodes) -> bool:
     return any(
         isinstance(operator, ast.Eq | ast.NotEq)
         and (_is_call_of(node.left, "type") or _is_call_of(right, "type"))
-        for node, operator, right in _comparisons(function)
+        for node, operator, right in _comparisons(nodes)
     )
 
 
 # --- an exception that no caller can tell from others -----------------------------------------
 
 
-def _raise_statements(function: Function) -> Iterator[ast.AST]:
-    for node in ast.walk(function):
+def _raise_statements(nodes: Nodes) -> Iterator[ast.AST]:
+    for node in nodes:
         if (
             isinstance(node, ast.Raise)
             and isinstance(node.exc, ast.Call)
@@ -198,12 +199,9 @@ def _raise_broadly(node: ast.AST) -> ast.AST:
     return ast.Raise(made, node.cause)
 
 
-def _has_broad_raise(function: Function) -> bool:
-    return any(
-        isinstance(node, ast.Raise)
-        and (_is_broad(node.exc) or (isinstance(node.exc, ast.Call) and _is_broad(node.exc.func)))
-        for node in ast.walk(function)
-    )
+def _has_broad_raise(nodes: Nodes) -> bool:
+    made = (node.exc for node in nodes if isinstance(node, ast.Raise) and node.exc is not None)
+    return any(_is_broad(exc.func if isinstance(exc, ast.Call) else exc) for exc in made)
 
 
 PATTERNS: tuple[BugPattern, ...] = (

@@ -23,7 +23,7 @@ from alpine_cli.results import Result
 
 __all__ = ["TokenFate", "draw_demo", "token_fates"]
 
-_SHOWN_LINES = (8, 18)
+_SHOWN_LINES = (9, 17)
 _SHOWN_COLUMNS = 74
 _KEPT = "#FFFFFF"
 _FIRST, _LAST = (0.90, 0.62, 0.0), (0.99, 0.93, 0.75)  # early layers are darker
@@ -37,7 +37,8 @@ class TokenFate:
     """A token of one function.
 
     Attributes:
-        start, end: its characters in the source.
+        start, end: its characters in the source, less the space before it. Tokens without any
+            (<s>, </s>, a space) are left out.
         layer: the layer that merged it away; None: it stayed to the end.
     """
 
@@ -72,11 +73,13 @@ def token_fates(source: str, model: Any, tokenizer: Any, max_length: int) -> lis
     for layer in traced.calls[0].layers:
         for position in layer.samples[0].merged:
             gone[position] = layer.index
-    return [
-        TokenFate(origin[start], origin[end - 1] + 1, gone.get(position))
-        for position, (start, end) in enumerate(encoded["offset_mapping"][0].tolist())
-        if end > start
-    ]
+    fates = []
+    for position, (start, end) in enumerate(encoded["offset_mapping"][0].tolist()):
+        while start < end and source[origin[start]].isspace():
+            start += 1  # a token takes the space before it along; the picture does not show it
+        if start < end:
+            fates.append(TokenFate(origin[start], origin[end - 1] + 1, gone.get(position)))
+    return fates
 
 
 def draw_demo(result: Result, test: Sequence[DemoSample], run: Path, path: Path) -> None:
@@ -98,7 +101,7 @@ def draw_demo(result: Result, test: Sequence[DemoSample], run: Path, path: Path)
     sample = _pick(test, model, tokenizer)
     fates = token_fates(sample.func, model, tokenizer, int(checkpoint.encoding["max_length"]))
 
-    figure = Figure(figsize=(13.0, 5.6), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(13.0, 5.2), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2, width_ratios=(1.75, 1), height_ratios=(1, 0.8))
     depth = int(checkpoint.model_config["num_hidden_layers"])
@@ -148,11 +151,11 @@ def _draw_source(
     for line, text in enumerate(lines):
         for column, character in enumerate(text):
             axes.text(
-                column + 0.5, line, character, family="monospace", fontsize=8.2, color=_INK,
+                column + 0.5, line, character, family="monospace", fontsize=11, color=_INK,
                 ha="center", va="center_baseline", parse_math=False,
             )  # fmt: skip
     axes.set_xlim(-0.5, _SHOWN_COLUMNS)
-    axes.set_ylim(max(len(lines), 12) - 0.2, -0.8)
+    axes.set_ylim(_SHOWN_LINES[1] + 0.5, -0.8)
     axes.axis("off")
     handles = [
         Patch(color=colours[layer], label=f"merged away in layer {layer}") for layer in pruned
