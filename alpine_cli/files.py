@@ -29,8 +29,11 @@ def refuse_existing(path: Path, force: bool) -> None:
     An empty folder counts as free, so that an output folder made beforehand is accepted.
 
     Raises:
-        OutputExistsError: `path` exists and `force` is false.
+        OutputExistsError: `path` exists and `force` is false, or a parent of it is a file.
     """
+    for parent in path.parents:
+        if parent.exists() and not parent.is_dir():
+            raise OutputExistsError(f"{path}: {parent} is a file; choose another output")
     if force or not os.path.lexists(path):
         return
     if path.is_dir() and not any(path.iterdir()):

@@ -131,3 +131,11 @@ def test_atomic_directory_never_replaces_a_file(tmp_path: Path):
     ):
         pass
     assert (tmp_path / "out").read_text() == "precious"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_where_a_folder_is_needed(tmp_path: Path, force: bool):
+    """`--output FILE/x` was noticed after the work was done."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputExistsError, match="file is a file; choose another output"):
+        refuse_existing(tmp_path / "file" / "x" / "y", force)

@@ -15,6 +15,7 @@ import typer
 
 from alpine_cli.cli._common import console, error_console, print_json
 from alpine_cli.errors import OutputExistsError
+from alpine_cli.files import refuse_existing
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -122,12 +123,13 @@ def measure(kinds: Sequence[str], *, output: Path, as_json: bool, **options: Any
         options: fields of `measure.plan.MeasureOptions`.
 
     Raises:
-        OutputExistsError: `output` is a file.
+        OutputExistsError: `output` or a parent of it is a file.
     """
     if output.exists() and not output.is_dir():
         raise OutputExistsError(
             f"{output}: is a file; --output names the directory of result files"
         )
+    refuse_existing(output, force=True)  # before hours of measuring, not after
     from alpine_cli.measure.bench import run_measures
     from alpine_cli.measure.plan import MeasureOptions
     from alpine_cli.results import write_result

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from alpine_cli.cli._common import ForceOption, JsonOption, console, print_json
-from alpine_cli.errors import CheckpointError, ConfigError
+from alpine_cli.errors import CheckpointError, ConfigError, OutputExistsError
 
 __all__ = ["import_"]
 
@@ -63,6 +63,8 @@ def import_(
     from alpine_cli.files import refuse_existing
 
     refuse_existing(output, force)
+    if output.is_dir():
+        raise OutputExistsError(f"{output}: is a directory; --output names the ckpt.pt to write")
     kinds = ("auto", "compressor", "alpine", "transformers")
     if kind not in kinds:
         raise ConfigError(f"--kind: unknown kind {kind!r}; known: {', '.join(kinds)}")
