@@ -31,7 +31,9 @@ def test_aliases_of_clone_detection(alias: str):
 def test_unknown_task_offers_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'clone-detection'"):
         resolve_task("clone-detecton")
-    with pytest.raises(ConfigError, match=r"'zzz'\. Known tasks: defect-detection, clone-detection"):
+    with pytest.raises(
+        ConfigError, match=r"'zzz'\. Known tasks: defect-detection, clone-detection"
+    ):
         resolve_task("zzz")
 
 
