@@ -166,6 +166,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             "with `alpine import`"
         )
     payload = load_tensors(path)
+    _check_sums(path)
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: not an alpine checkpoint; `alpine import` reads published checkpoints and "
@@ -193,6 +194,23 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     with _explained(f"{path}: field 'encoding' is damaged"):
         _ = checkpoint.encoding_spec
     return checkpoint
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the archive with its check sums, which torch.load does not look at.
+
+    Raises:
+        CheckpointError: a byte of the file has changed since it was written.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); copy or train it again") from error
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path}: damaged: the check sum of {damaged} does not match; copy or train it again"
+        )
 
 
 def load_tensors(path: Path) -> Any:

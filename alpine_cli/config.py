@@ -209,7 +209,7 @@ class RunConfig(BaseModel):
 
     model: str = Field(
         min_length=1,
-        description="codebert, graphcodebert, unixcoder, a hub id or a local directory.",
+        description="Model: codebert, graphcodebert, unixcoder, a hub id or a local directory.",
     )
     task: Annotated[str, BeforeValidator(_canonical_task)] = Field(
         description="defect-detection or clone-detection."
@@ -241,7 +241,7 @@ class RunConfig(BaseModel):
     )
     device: Literal["cpu", "cuda"] | None = Field(
         default=None,
-        description="cpu or cuda; default: cuda where there is one.",
+        description="Device: cpu or cuda; default: cuda where there is one.",
     )
     output: str | None = Field(
         default=None,
@@ -337,6 +337,8 @@ def _pruning_descriptions() -> dict[str, str]:
     text = (PruningConfig.__doc__ or "").partition("Attributes:")[2].partition("Raises:")[0]
     names = "|".join(field.name for field in dataclasses.fields(PruningConfig))
     parts = re.split(rf"^\s*({names}): ", text, flags=re.MULTILINE)
+    defaults = PruningConfig().to_dict()
     return {
-        name: " ".join(body.split()) for name, body in zip(parts[1::2], parts[2::2], strict=True)
+        name: f"{' '.join(body.split()).rstrip('.')} (default: {defaults[name]})."
+        for name, body in zip(parts[1::2], parts[2::2], strict=True)
     }

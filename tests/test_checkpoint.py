@@ -295,3 +295,15 @@ def test_foreign_files_are_named_as_such(tmp_path: Path):
     assert "the file is empty" in complaint(path)
     path.write_text("hello world", "utf-8")
     assert complaint(path).endswith("not a torch checkpoint")
+
+
+def test_a_flipped_byte_in_a_weight_is_noticed(saved: Path, tmp_path: Path):
+    """torch.load does not look at the archive's check sums; a bench of rotten weights would lie."""
+    contents = bytearray(saved.read_bytes())
+    with zipfile.ZipFile(saved) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    contents[largest.header_offset + len(largest.filename) + 30 + largest.file_size // 2] ^= 1
+    rotten = tmp_path / "rotten.pt"
+    rotten.write_bytes(contents)
+    with pytest.raises(CheckpointError, match=r"rotten\.pt: damaged.*copy or train it again"):
+        load_checkpoint(rotten)

@@ -21,7 +21,6 @@ from rich.console import Console
 
 __all__ = [
     "AlphaOption",
-    "BatchSizeOption",
     "CheckpointOption",
     "DataOption",
     "DeviceOption",
@@ -29,7 +28,6 @@ __all__ = [
     "JsonOption",
     "LayersOption",
     "LimitOption",
-    "SeedOption",
     "console",
     "error_console",
     "print_json",
@@ -106,16 +104,12 @@ DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="cpu, cuda or cuda:N; default: cuda where there is one."),
 ]
-BatchSizeOption = Annotated[
-    int | None, typer.Option("--batch-size", min=1, help="Samples per forward pass.")
-]
 LimitOption = Annotated[
     int | None,
     typer.Option(
         "--limit", min=1, help="Use at most N samples of each split, the same ones each time."
     ),
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Random seed.")]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace an output that already exists.")
 ]

@@ -61,7 +61,8 @@ def finetune(
         str | None,
         typer.Option(
             "--columns",
-            help="Column names of one's own data, e.g. code=body,label=buggy.",
+            help="Column names of one's own data, e.g. code=body,label=buggy; default:"
+            " those of the layout.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -92,7 +93,11 @@ def finetune(
     bf16: Annotated[bool | None, _option("train.bf16", _TRAINING, "--bf16/--no-bf16")] = None,
     gradient_checkpointing: Annotated[
         bool | None,
-        _option("train.gradient_checkpointing", _TRAINING, "--gradient-checkpointing"),
+        _option(
+            "train.gradient_checkpointing",
+            _TRAINING,
+            "--gradient-checkpointing/--no-gradient-checkpointing",
+        ),
     ] = None,
     device: Annotated[str | None, _option("device", _RUN)] = None,
     log_steps: Annotated[int | None, _option("train.log_steps", _RUN)] = None,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from alpine_cli.checkpoint import Checkpoint, load_checkpoint
+from alpine_cli.devices import resolve_device
 from alpine_cli.errors import ConfigError
 from alpine_cli.files import sha256_of
 from alpine_cli.measure.environment import usable_cores
@@ -21,10 +23,10 @@ from alpine_cli.measure.workload import (
     VariantRequest,
     WorkloadRequest,
     load_samples,
-    resolve_device,
 )
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.results import Subject, Variant
+from alpine_cli.tasks.data import SPLIT_NAMES
 from alpine_cli.tasks.encoding import EncodingSpec, encode
 
 __all__ = ["MeasureOptions", "Plan", "make_plan", "short_path"]
@@ -137,6 +139,10 @@ def make_plan(options: MeasureOptions) -> Plan:
     """
     if not 1 <= options.pue < float("inf"):
         raise ConfigError(f"--pue: must be at least 1 (got {options.pue})")
+    if not math.isfinite(options.min_seconds):
+        raise ConfigError(f"--min-seconds: must be finite (got {options.min_seconds})")
+    if options.split not in SPLIT_NAMES:
+        raise ConfigError(f"--split: must be {', '.join(SPLIT_NAMES)} (got {options.split!r})")
     device = resolve_device(options.device)
     options = replace(options, device=str(device), threads=options.threads or usable_cores())
     checkpoint = load_checkpoint(options.checkpoint)

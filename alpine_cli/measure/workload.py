@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from alpine_cli.checkpoint import Checkpoint, load_checkpoint
-from alpine_cli.errors import ModelError
+from alpine_cli.devices import resolve_device
 from alpine_cli.models import TaskModel
 from alpine_cli.pruning.apply import prune
 from alpine_cli.pruning.config import PruningConfig
@@ -42,7 +42,6 @@ __all__ = [
     "bucketed_batches",
     "load_samples",
     "load_workload",
-    "resolve_device",
     "synchronise",
 ]
 
@@ -225,30 +224,6 @@ def grouped_by_length(encoded: EncodedSplit, batch_size: int) -> list[list[int]]
 def _collate(encoded: EncodedSplit, indices: list[int], pad_id: int) -> Batch:
     made = Collator(pad_id)([encoded[i] for i in indices])
     return Batch(made["input_ids"], made["attention_mask"], tuple(indices))
-
-
-def resolve_device(name: str | None) -> torch.device:
-    """The device of that name; None: CUDA where there is one, else the CPU.
-
-    Raises:
-        ModelError: not a device alpine runs on, or it is absent.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise ModelError(f"--device: {name!r} is unknown; give cpu, cuda or cuda:N")
-    if kind == "cpu":
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        built = torch.version.cuda or "none, this is a CPU build of PyTorch"
-        raise ModelError(
-            f"--device {name}: no CUDA device is available here (CUDA of PyTorch: {built})."
-            " Use --device cpu"
-        )
-    if index and int(index) >= torch.cuda.device_count():
-        raise ModelError(f"--device {name}: this machine has {torch.cuda.device_count()} GPU(s)")
-    return torch.device(name)
 
 
 def synchronise(device: torch.device) -> None:

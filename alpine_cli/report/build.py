@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from alpine_cli.errors import OutputExistsError
 from alpine_cli.files import refuse_existing, write_atomic
 from alpine_cli.report.excel import write_workbook
 from alpine_cli.report.figures import draw_changes, draw_lengths
@@ -48,10 +49,12 @@ def build_report(results_dir: Path, output: Path, *, force: bool = False) -> Rep
 
     Raises:
         DataError: no readable result file.
-        OutputExistsError: `output` is not empty and `force` is false.
+        OutputExistsError: `output` is a file, or not empty and `force` is false.
     """
     results, problems = read_results(results_dir)
     refuse_existing(output, force)
+    if output.is_file():
+        raise OutputExistsError(f"{output}: is a file; a report is a directory, choose another")
     report = Report(output, results=results, problems=problems)
     tables = {
         "figures.csv": figure_rows(results),

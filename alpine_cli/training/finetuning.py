@@ -18,13 +18,14 @@ from torch.distributed import is_torchelastic_launched
 
 from alpine_cli.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from alpine_cli.config import RunConfig
+from alpine_cli.devices import resolve_device
 from alpine_cli.errors import ConfigError, DataError
 from alpine_cli.files import write_atomic
 from alpine_cli.training.batches import StepBatches
 from alpine_cli.training.callbacks import Clock, LogCallback, ScheduleCallback
 from alpine_cli.training.evaluation import Evaluation, evaluate_split
 from alpine_cli.training.failures import advise_on_memory
-from alpine_cli.training.inputs import TrainingInput, resolve_device
+from alpine_cli.training.inputs import TrainingInput
 from alpine_cli.training.kept import TokensKept
 from alpine_cli.training.progress import Progress, SilentProgress
 from alpine_cli.training.ranks import Ranks

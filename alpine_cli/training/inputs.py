@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerFast
 
 from alpine_cli.config import RunConfig
-from alpine_cli.errors import ConfigError, ModelError
+from alpine_cli.errors import ConfigError
 from alpine_cli.models import TaskModel, build_model
 from alpine_cli.pruning.apply import prune
 from alpine_cli.tasks.data import load_splits
 from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec, encode
 from alpine_cli.tasks.registry import TaskSpec, resolve_task
 
-__all__ = ["TrainingInput", "resolve_device"]
+__all__ = ["TrainingInput"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class TrainingInput:
         )
         prune(model, config.prune)
         if config.train.gradient_checkpointing:
-            _recompute_activations(model)
+            model.activation_checkpointing_enable({"use_reentrant": False})
         splits = {name: encode(part, tokenizer, encoding) for name, part in samples.items()}
         return cls(task, model, tokenizer, encoding, splits)
 
@@ -93,24 +91,3 @@ class TrainingInput:
             for row in rows:
                 sha.update(np.array([len(row), *row, label], dtype=np.int64).tobytes())
         return sha.hexdigest()[:16]
-
-
-def _recompute_activations(model: TaskModel) -> None:
-    # transformers has renamed the method; the old name warns, and older versions lack the new one
-    encoder: Any = model.encoder
-    enable = getattr(encoder, "activation_checkpointing_enable", None)
-    (enable or encoder.gradient_checkpointing_enable)({"use_reentrant": False})
-
-
-def resolve_device(name: str | None) -> torch.device:
-    """The device asked for; CUDA where there is one if none was.
-
-    Raises:
-        ModelError: CUDA was asked for and is absent.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ModelError(
-            "--device cuda: this machine has no CUDA device that torch can use; leave the option"
-            " out to train on the CPU"
-        )
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -146,7 +146,7 @@ def test_no_cuda(finetune: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = finetune(device="cuda")
     assert result.exit_code == 2
-    assert "this machine has no CUDA device" in result.stderr
+    assert "no CUDA device is available here" in result.stderr
     assert list(Path().iterdir()) == []
 
 

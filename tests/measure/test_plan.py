@@ -98,6 +98,8 @@ def test_settings_hold_no_path_of_this_machine(options: MeasureOptions) -> None:
         ({"alpha": 0.0}, PruningError, "alpha"),
         ({"device": "tpu"}, ModelError, "tpu"),
         ({"pue": 0.5}, ConfigError, "--pue"),
+        ({"min_seconds": float("inf")}, ConfigError, "--min-seconds: must be finite"),
+        ({"split": "z"}, ConfigError, r"--split: must be train, valid, test \(got 'z'\)"),
     ],
     ids=lambda value: str(next(iter(value))) if isinstance(value, dict) else "",
 )

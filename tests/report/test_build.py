@@ -160,3 +160,11 @@ def test_a_bench_shows_only_what_was_taken_and_in_order() -> None:
     assert rows[1].verdict == "better"
     assert rows[3].cell("pruned") == "n/a"
     assert rows[3].method == "not taken"
+
+
+def test_a_file_is_no_place_for_a_report(tmp_path: Path) -> None:
+    write_result(make_result(), tmp_path / "results")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputExistsError, match="is a file; a report is a directory"):
+        build_report(tmp_path / "results", tmp_path / "notes.txt", force=True)
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
