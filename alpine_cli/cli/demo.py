@@ -26,7 +26,7 @@ def demo(
     alpha: Annotated[
         float, typer.Option(help="Half-width of the kept score band in standard deviations.")
     ] = 0.5,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each fine-tuning.")] = 2,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each fine-tuning.")] = 1,
     functions: Annotated[
         int | None,
         typer.Option(min=1, help="Use at most N functions; few are quick and teach nothing."),

@@ -48,7 +48,7 @@ def test_all_is_written_even_so(few: tuple[Path, list[str], str]) -> None:
     names = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
     for expected in (
         "data/train.jsonl",
-        "model/model.safetensors",
+        "small-roberta/model.safetensors",
         "configs/none.yaml",
         "runs/none/ckpt.pt",
         "runs/even/ckpt.pt",
