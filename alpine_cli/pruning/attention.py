@@ -88,13 +88,21 @@ def attend_per_sequence(
 ) -> Attended:
     """One sequence after the other, without padding. See `Attend`."""
     trains = torch.is_grad_enabled() and any(x.requires_grad for x in (q_THd, k_THd, v_THd))
-    q_HTd, k_HTd, v_HTd = (x.transpose(0, 1) for x in (q_THd, k_THd, v_THd))
+    # split, not slices: the backward pass of a slice fills a gradient for all T tokens.
+    parts = zip(
+        ragged.lengths,
+        *(x.transpose(0, 1).split(ragged.lengths, dim=1) for x in (q_THd, k_THd, v_THd)),
+        strict=True,
+    )
     # Without gradients results go where they belong at once, and no list of them is kept.
     out_THd = torch.empty_like(v_THd, memory_format=torch.contiguous_format)
     scores_T = out_THd.new_empty(ragged.total if want_scores else 0, dtype=torch.float32)
     outs: list[Tensor] = []
-    for start, stop in ragged.spans():
-        q, k, v = (x[:, start:stop] for x in (q_HTd, k_HTd, v_HTd))  # (H, n, d)
+    stop = 0
+    for n, q, k, v in parts:  # (H, n, d)
+        start, stop = stop, stop + n
+        if n == 0:
+            continue
         if not want_scores:
             out = F.scaled_dot_product_attention(
                 q[None], k[None], v[None], dropout_p=dropout, scale=scaling
