@@ -190,7 +190,7 @@ def _load_hub(request: _Request, offline: bool) -> LoadedModel:
 def _load(request: _Request, *, local_files_only: bool) -> LoadedModel:
     config, tokenizer = _load_config_and_tokenizer(request, local_files_only=local_files_only)
     encoder = _load_weights(request, config, local_files_only=local_files_only)
-    origin = f"pretrained weights of {request.source}"
+    origin = f"weights of {request.source}"
     return LoadedModel(encoder, tokenizer, origin, from_scratch=False)
 
 

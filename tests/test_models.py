@@ -161,7 +161,7 @@ def test_pretrained_weights_are_loaded_and_only_the_head_depends_on_the_seed(
     one, _, _ = build_model(str(tiny_model_dir), DEFECT, seed=1, max_length=64)
     two, _, _ = build_model(str(tiny_model_dir), DEFECT, seed=2, max_length=64)
     stored = RobertaModel.from_pretrained(tiny_model_dir, add_pooling_layer=False).state_dict()
-    assert one.origin == f"pretrained weights of {tiny_model_dir}"
+    assert one.origin == f"weights of {tiny_model_dir}"
     for name, tensor in stored.items():
         assert torch.equal(one.encoder.state_dict()[name], tensor)
         assert torch.equal(two.encoder.state_dict()[name], tensor)

@@ -236,7 +236,7 @@ class _Finetuning:
         return (
             f"{config.model} on {config.task}, pruning layers {config.prune.layers}:"
             f" {samples} samples ({cut} functions cut to {self.train.max_length} tokens),"
-            f" {self.train.epochs} epochs on {self.device}"
+            f" {self.train.epochs} epoch{'s' * (self.train.epochs > 1)} on {self.device}"
             + (f", {self.ranks.world_size} processes" if self.ranks.world_size > 1 else "")
             + f"\n{self.model.origin}"
         )

@@ -64,7 +64,7 @@ def test_result_on_stdout_progress_on_stderr(finetune: Run) -> None:
     assert f"alpine bench --checkpoint {run / 'ckpt.pt'}" in result.stdout
     assert "validation after step 3" in result.stderr
     assert "left 0:00:00" in result.stderr
-    assert "pretrained weights of" in result.stderr
+    assert "weights of" in result.stderr
     assert "\x1b[" not in result.output
 
 
