@@ -137,6 +137,8 @@ def compare(samples: dict[str, list[float]], told: dict[str, Any], name: str) ->
     """One row of the table: time against the baselines, with intervals."""
 
     def ratio(of: str, to: str) -> dict[str, float] | None:
+        if of not in samples:  # left out by --only
+            return None
         interval = ratio_interval(samples[of], samples[to], "mean")
         value = sum(samples[of]) / sum(samples[to])
         return {"value": value} | ({"low": interval.low, "high": interval.high} if interval else {})
