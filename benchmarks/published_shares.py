@@ -24,7 +24,7 @@ from torch import Tensor
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.engines import Engine
 from alpine_cli.pruning.plan import PruningPlan, TokenState
-from alpine_cli.pruning.selection import protected_tokens
+from alpine_cli.pruning.selection import protected_tokens, score_statistics
 
 __all__ = ["LENGTHS_ENTERING", "ScheduledBand", "shares"]
 
@@ -76,13 +76,8 @@ class ScheduledBand:
 
 def _alpha_for(share: float, scores_T: Tensor, protected_T: Tensor, tokens: TokenState) -> float:
     ragged = tokens.ragged
-    scores = scores_T.double()
-    counted_T = (~protected_T).double()
-    counted_B = ragged.sum_by_sequence(counted_T).clamp(min=1)
-    mean_B = ragged.sum_by_sequence(scores * counted_T) / counted_B
-    deviation_T = (scores - mean_B[ragged.segment_T]).abs()
-    variance_B = ragged.sum_by_sequence(deviation_T.square() * counted_T) / counted_B
-    z_T = deviation_T / variance_B.sqrt().clamp(min=1e-12)[ragged.segment_T]
+    deviation_T, _, sigma_B = score_statistics(scores_T, protected_T, ragged)
+    z_T = deviation_T.abs() / sigma_B.clamp(min=1e-12)[ragged.segment_T]
     free = z_T[~protected_T]
     protected = ragged.total - free.numel()
     # every sequence that loses tokens gains a merged one

@@ -205,7 +205,7 @@ class _EnterModel:
         if kwargs.get("position_ids") is None:
             shape = (given.shape[0], given.shape[1])
             kwargs["position_ids"] = self.family.positions(model, ids, shape, given.device)
-        valid_T = mask_BL.reshape(-1).nonzero().squeeze(1)
+        valid_T = tokens.ragged.segment_T * mask_BL.shape[1] + tokens.source_T
         for name in ("input_ids", "inputs_embeds", "position_ids", "token_type_ids"):
             value = kwargs.get(name)
             if value is not None:

@@ -20,7 +20,7 @@ from alpine_cli.pruning.config import Merge, PruningConfig
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.plan import PruningPlan, TokenState
 
-__all__ = ["TOLERANCE", "band", "plan_keep", "plan_tokens", "protected_tokens"]
+__all__ = ["TOLERANCE", "band", "plan_keep", "plan_tokens", "protected_tokens", "score_statistics"]
 
 TOLERANCE = 2e-6
 """Widening of the band relative to μ: above float32 rounding, far below any real σ/μ."""
@@ -38,14 +38,28 @@ def band(scores_T: Tensor, protected_T: Tensor, ragged: Ragged, alpha: float) ->
     Returns:
         (T,) bool. A sequence whose tokens are all protected, or all score the same, keeps all.
     """
+    deviation_T, mean_B, sigma_B = score_statistics(scores_T, protected_T, ragged)
+    width_B = alpha * sigma_B + TOLERANCE * mean_B
+    return protected_T | (deviation_T.abs() <= width_B[ragged.segment_T])
+
+
+def score_statistics(
+    scores_T: Tensor, protected_T: Tensor, ragged: Ragged
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Score − μ of every token, and μ and population σ of every sequence, in float64.
+
+    Protected tokens count in neither μ nor σ, which are 0 where nothing counts.
+
+    Returns:
+        (T,) deviations, (B,) means, (B,) standard deviations.
+    """
     scores = scores_T.to(torch.float64)
     counted_T = (~protected_T).to(torch.float64)
     counted_B = ragged.sum_by_sequence(counted_T).clamp(min=1)
     mean_B = ragged.sum_by_sequence(scores * counted_T) / counted_B
     deviation_T = scores - mean_B[ragged.segment_T]
     variance_B = ragged.sum_by_sequence(deviation_T.square() * counted_T) / counted_B
-    width_B = alpha * variance_B.sqrt() + TOLERANCE * mean_B
-    return protected_T | (deviation_T.abs() <= width_B[ragged.segment_T])
+    return deviation_T, mean_B, variance_B.sqrt()
 
 
 def plan_keep(keep_T: Tensor, ragged: Ragged, merge: Merge) -> PruningPlan:
