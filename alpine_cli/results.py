@@ -1,8 +1,11 @@
-"""The one schema of result files: what `alpine bench` and its sisters write and `report` reads.
+"""The one schema of results: what `alpine bench` and its sisters write and `report` reads.
 
-A result file is JSON, written once and never changed; everything that is printed, plotted or
-exported comes from such files. `SCHEMA_VERSION` grows when a reader of the old form would go
-wrong; a file of a later version is refused, never guessed at. `json_schema()` exports the form.
+A result file (`result_files`) is JSON, written once and never changed; everything that is
+printed, plotted or exported comes from such files. `SCHEMA_VERSION` grows when a reader of the
+old form would go wrong; `json_schema()` exports the form.
+
+One result is one checkpoint, one device, one batch size. Runs over many of those (`alpine bench`
+with several checkpoints, or cells) write one file each and give them the same `session`.
 
 Three facts a reader must know:
 - a `Figure` that could not be taken has `value` null and a `reason`, never a zero;
@@ -12,28 +15,25 @@ Three facts a reader must know:
 
 from __future__ import annotations
 
-import re
 import secrets
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import from_json
-
-from alpine_cli.errors import DataError
-from alpine_cli.files import write_atomic
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "SCHEMA_VERSION",
     "Aggregate",
     "Better",
+    "Caution",
     "Comparison",
     "Environment",
     "Figure",
     "Gpu",
     "Interval",
+    "Kind",
     "Part",
+    "Predictions",
     "Provenance",
     "Result",
     "Series",
@@ -42,19 +42,18 @@ __all__ = [
     "Variant",
     "Verdict",
     "json_schema",
-    "read_result",
-    "read_results",
-    "write_result",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Better = Literal["lower", "higher"]
 Provenance = Literal["measured", "counted", "analytic", "modelled", "absent"]
-Aggregate = Literal["mean", "harmonic_mean", "median", "sum", "single"]
+Aggregate = Literal["mean", "harmonic_mean", "median", "p90", "p95", "p99", "sum", "single"]
 Verdict = Literal["better", "worse", "no difference shown", "not judged"]
-Kind = Literal["bench", "flops", "memory", "throughput", "energy", "accuracy"]
+Kind = Literal[
+    "bench", "flops", "memory", "throughput", "energy", "accuracy", "training", "sweep", "tune"
+]
 
 
 class _Record(BaseModel):
@@ -132,12 +131,26 @@ class Series(_Record):
     x_name: str = Field(description="what x counts, e.g. 'layer'")
     x: list[Finite]
     y: list[Finite | None]
+    low: list[Finite | None] | None = Field(
+        default=None, description="lower ends of 95 % confidence intervals"
+    )
+    high: list[Finite | None] | None = Field(default=None, description="their upper ends")
+    labels: list[str] | None = Field(
+        default=None, description="names of the points, where x only counts them"
+    )
+    baseline: str | None = Field(
+        default=None, description="curves of ratios: y is `variant` over this variant"
+    )
     method: str
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
-        if len(self.x) != len(self.y):
-            raise ValueError(f"series {self.name}: {len(self.x)} x values, {len(self.y)} y values")
+        for name in ("y", "low", "high", "labels"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.x):
+                raise ValueError(
+                    f"series {self.name}: {len(self.x)} x values, {len(values)} {name} values"
+                )
         return self
 
 
@@ -162,6 +175,36 @@ class Comparison(_Record):
         default=None, description="why there is no ratio, interval or verdict"
     )
     method: str
+
+
+class Caution(_Record):
+    """Something a reader of the figures must mind: what was seen, its effect, what to do."""
+
+    code: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="stable name, e.g. 'busy-machine'")
+    text: str = Field(description="what was seen, one clause, no full stop")
+    effect: str | None = Field(default=None, description="what it does to the figures")
+    remedy: str | None = Field(default=None, description="what to do about it")
+
+    def __str__(self) -> str:
+        told = f"{self.text}: {self.effect}" if self.effect else self.text
+        return f"{told}. {self.remedy}" if self.remedy else told
+
+
+class Predictions(_Record):
+    """What every variant answered, sample by sample, so that results can be tested as pairs.
+
+    One digit per sample, in the order of the split (whose content `Subject.data_sha256` names).
+    """
+
+    labels: str = Field(pattern=r"^[0-9]+$")
+    predicted: dict[str, str] = Field(description="by variant")
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        for variant, digits in self.predicted.items():
+            if len(digits) != len(self.labels) or not (digits.isascii() and digits.isdigit()):
+                raise ValueError(f"predictions of {variant}: not {len(self.labels)} digits")
+        return self
 
 
 class Gpu(_Record):
@@ -200,6 +243,10 @@ class Environment(_Record):
     load_average: list[Finite] | None = Field(
         default=None, description="1, 5, 15 minutes, at the start"
     )
+    busy_share: Finite | None = Field(
+        default=None,
+        description="share of the machine's CPU time that was in use just before measuring",
+    )
 
 
 class Variant(_Record):
@@ -210,6 +257,10 @@ class Variant(_Record):
     engine: str = Field(description="'transformers (sdpa)' or a pruning engine's name")
     pruning: dict[str, Any] | None = Field(
         default=None, description="null: transformers as it ships"
+    )
+    training_seed: int | None = Field(
+        default=None,
+        description="seed of the fine-tuning; results that differ in nothing else are repeats",
     )
     description: str
 
@@ -233,16 +284,18 @@ class Part(_Record):
     figures: list[Figure] = Field(default_factory=list)
     series: list[Series] = Field(default_factory=list)
     comparisons: list[Comparison] = Field(default_factory=list)
-    warnings: list[str] = Field(default_factory=list)
+    cautions: list[Caution] = Field(default_factory=list)
+    predictions: Predictions | None = None
 
     def merged(self, *others: Part) -> Part:
-        """This part followed by `others`; warnings said twice are kept once."""
+        """This part followed by `others`; cautions said twice are kept once."""
         parts = (self, *others)
         return Part(
             figures=[figure for part in parts for figure in part.figures],
             series=[series for part in parts for series in part.series],
             comparisons=[comparison for part in parts for comparison in part.comparisons],
-            warnings=list(dict.fromkeys(text for part in parts for text in part.warnings)),
+            cautions=list(dict.fromkeys(caution for part in parts for caution in part.cautions)),
+            predictions=next((part.predictions for part in parts if part.predictions), None),
         )
 
 
@@ -253,8 +306,13 @@ def _new_id() -> str:
 class Result(Part):
     """A result file."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     id: str = Field(default_factory=_new_id, pattern=r"^[0-9a-f]{8}$")
+    session: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{8}$",
+        description="shared by the results of one command that measured several cells",
+    )
     created: datetime = Field(default_factory=lambda: datetime.now(UTC))
     command: list[str] = Field(description="the command line, folders of paths left out")
     kind: Kind
@@ -262,6 +320,18 @@ class Result(Part):
     variants: dict[str, Variant]
     settings: dict[str, Any] = Field(description="every option of the measurement, resolved")
     environment: Environment
+
+    @model_validator(mode="after")
+    def _variants_are_described(self) -> Self:
+        named = {figure.variant for figure in self.figures}
+        named |= {series.variant for series in self.series}
+        named |= {series.baseline for series in self.series if series.baseline is not None}
+        named |= {name for found in self.comparisons for name in (found.variant, found.baseline)}
+        named |= set(self.predictions.predicted) if self.predictions else set()
+        unknown = sorted(named - set(self.variants))
+        if unknown:
+            raise ValueError(f"variants without a description: {', '.join(unknown)}")
+        return self
 
     def figure(self, name: str, variant: str) -> Figure | None:
         """The figure of that name and variant, or None."""
@@ -284,72 +354,3 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a result file."""
     schema = Result.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def write_result(result: Result, directory: Path) -> Path:
-    """Add `result` to a directory of results; the file is named after kind, time and id.
-
-    Raises:
-        OutputExistsError: a file of that very name exists; results are never overwritten.
-    """
-    stamp = result.created.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-    path = Path(directory) / f"{result.kind}-{stamp}-{result.id}.json"
-    write_atomic(path, result.model_dump_json(indent=1) + "\n", force=False)
-    return path
-
-
-def read_result(path: Path) -> Result:
-    """Read one result file.
-
-    Raises:
-        DataError: unreadable, not JSON, not a result file, of a later schema version, or broken
-            (the message names the file and the field).
-    """
-    try:
-        content = from_json(Path(path).read_bytes(), allow_inf_nan=False)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON: {error}") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if not isinstance(version, int) or isinstance(version, bool):
-        raise DataError(f"{path}: not a result file of alpine (no schema_version)")
-    if version > SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: written by a later alpine (schema version {version}; this one reads up to"
-            f" {SCHEMA_VERSION}). Update alpine-cli to read it"
-        )
-    try:
-        return Result.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "top level"
-        raise DataError(f"{path}: {where}: {first['msg']}") from error
-
-
-_RESULT_NAME = re.compile(r"^(bench|flops|memory|throughput|energy|accuracy)-.*\.json$")
-
-
-def read_results(directory: Path) -> tuple[list[Result], list[str]]:
-    """All result files of a directory, oldest first, and one line per file that was left out.
-
-    Raises:
-        DataError: no such directory, or it holds no readable result file.
-    """
-    directory = Path(directory)
-    if not directory.is_dir():
-        raise DataError(f"{directory}: no such directory of results. `alpine bench` makes one")
-    results: list[Result] = []
-    problems: list[str] = []
-    for path in sorted(directory.rglob("*.json")):
-        if not _RESULT_NAME.match(path.name):
-            continue
-        try:
-            results.append(read_result(path))
-        except DataError as error:
-            problems.append(str(error))
-    if not results:
-        detail = "; ".join(problems) or "run `alpine bench` first"
-        raise DataError(f"{directory}: holds no readable result file: {detail}")
-    results.sort(key=lambda result: (result.created, result.id))
-    return results, problems

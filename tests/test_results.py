@@ -9,16 +9,16 @@ import pytest
 from pydantic import ValidationError
 
 from alpine_cli.errors import DataError, OutputExistsError
+from alpine_cli.result_files import read_result, read_results, write_result
 from alpine_cli.results import (
     SCHEMA_VERSION,
+    Caution,
     Figure,
     Interval,
     Part,
+    Predictions,
     Series,
     json_schema,
-    read_result,
-    read_results,
-    write_result,
 )
 from tests.report.made import make_result
 
@@ -145,8 +145,9 @@ def test_intervals_and_series_are_checked() -> None:
 
 
 def test_merging_keeps_a_warning_once() -> None:
-    merged = Part(warnings=["busy"]).merged(Part(warnings=["busy", "hot"]))
-    assert merged.warnings == ["busy", "hot"]
+    busy, hot = Caution(code="busy", text="busy"), Caution(code="hot", text="hot")
+    merged = Part(cautions=[busy]).merged(Part(cautions=[busy, hot]))
+    assert merged.cautions == [busy, hot]
 
 
 def test_the_json_schema_describes_every_field() -> None:
@@ -154,3 +155,54 @@ def test_the_json_schema_describes_every_field() -> None:
     assert schema["$schema"].endswith("2020-12/schema")
     assert {"figures", "comparisons", "series", "environment"} <= set(schema["properties"])
     assert schema["properties"]["schema_version"]["const"] == SCHEMA_VERSION
+
+
+def test_a_file_of_version_1_is_read_with_its_warnings_as_cautions() -> None:
+    path = Path(__file__).parent / "data" / "result-v1.json"
+    old = json.loads(path.read_text())
+    assert old["schema_version"] == 1
+    result = read_result(path)
+    assert result.schema_version == SCHEMA_VERSION
+    assert [(c.code, c.text) for c in result.cautions] == [("note", "the machine was busy")]
+    fields = ("figures", "comparisons", "cautions", "series")
+    made, read = make_result().model_dump(), result.model_dump()
+    made["cautions"][0]["code"] = "note"
+    assert {name: read[name] for name in fields} == {name: made[name] for name in fields}
+
+
+def test_a_broken_file_of_version_1_names_the_field(tmp_path: Path) -> None:
+    path = tmp_path / "bench-old.json"
+    path.write_text(json.dumps({"schema_version": 1, "warnings": 5}))
+    with pytest.raises(DataError, match="cautions"):
+        read_result(path)
+
+
+def test_a_caution_reads_as_a_sentence() -> None:
+    caution = Caution(code="hot", text="the GPU was hot", effect="times are long", remedy="Wait")
+    assert str(caution) == "the GPU was hot: times are long. Wait"
+    assert str(Caution(code="hot", text="the GPU was hot")) == "the GPU was hot"
+
+
+def test_figures_of_a_variant_nobody_described_are_refused() -> None:
+    figure = make_result().figures[0].model_copy(update={"variant": "ghost"})
+    with pytest.raises(ValidationError, match="ghost"):
+        make_result(figures=[figure])
+
+
+@pytest.mark.parametrize("digits", ["01", "0x1", "", "0²1"])
+def test_predictions_are_one_digit_per_sample(digits: str) -> None:
+    with pytest.raises(ValidationError, match="not 3 digits"):
+        Predictions(labels="010", predicted={"pruned": digits})
+
+
+def test_a_renamed_result_is_found_a_copy_is_read_once_and_other_json_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    path = write_result(make_result(), tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    path.rename(tmp_path / "nice name.json")
+    (tmp_path / "z-copy.json").write_bytes((tmp_path / "nice name.json").read_bytes())
+    results, problems = read_results(tmp_path)
+    assert [result.id for result in results] == ["0badcafe"]
+    assert len(problems) == 1
+    assert "z-copy.json: the same result" in problems[0]

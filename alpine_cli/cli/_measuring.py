@@ -132,7 +132,7 @@ def measure(kinds: Sequence[str], *, output: Path, as_json: bool, **options: Any
     refuse_existing(output, force=True)  # before hours of measuring, not after
     from alpine_cli.measure.bench import run_measures
     from alpine_cli.measure.plan import MeasureOptions
-    from alpine_cli.results import write_result
+    from alpine_cli.result_files import write_result
 
     if "timed_samples" in options:
         options["timed_samples"] = options["timed_samples"] or None
@@ -226,8 +226,8 @@ def print_result(result: Result) -> None:
             out.print(f"mean tokens entering each layer, and left: {lengths}", highlight=False)
     for name, described in result.variants.items():
         out.print(f"{name}: {described.description}", style="dim", markup=False, highlight=False)
-    for warning in result.warnings:
-        error_console().print(f"mind: {warning}", style="yellow", markup=False, highlight=False)
+    for caution in result.cautions:
+        error_console().print(f"mind: {caution}", style="yellow", markup=False, highlight=False)
 
 
 def _verdict(verdict: str) -> Text:

@@ -28,7 +28,8 @@ from alpine_cli.measure.bench import run_bench
 from alpine_cli.measure.plan import MeasureOptions
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.report.build import build_report
-from alpine_cli.results import Result, write_result
+from alpine_cli.result_files import write_result
+from alpine_cli.results import Result
 
 __all__ = ["DemoOutcome", "DemoSettings", "NothingLearntError", "run_demo"]
 

@@ -18,7 +18,7 @@ from scipy import stats
 from alpine_cli.measure.statistics import judge
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import LoadedVariant, WorkloadRequest, load_workload
-from alpine_cli.results import Comparison, Figure, Interval, Part
+from alpine_cli.results import Caution, Comparison, Figure, Interval, Part, Predictions
 from alpine_cli.tasks.metrics import METRIC_NAMES, compute_metrics
 
 __all__ = ["compare_predictions", "mcnemar_p_value", "measure_accuracy", "metric_figures"]
@@ -47,8 +47,20 @@ def measure_accuracy(request: Mapping[str, Any]) -> dict[str, Any]:
         comparisons += compared
         if not any((f.name, f.variant) == (figure.name, name) for f in figures):
             figures.append(figure)  # with the first, the nearest, baseline of each variant
-    part = Part(figures=figures, comparisons=comparisons, warnings=_warnings(labels))
+    part = Part(
+        figures=figures,
+        comparisons=comparisons,
+        cautions=_cautions(labels),
+        predictions=Predictions(
+            labels=_digits(labels),
+            predicted={name: _digits(predicted) for name, predicted in predictions.items()},
+        ),
+    )
     return part.model_dump(mode="json")
+
+
+def _digits(values: NDArray[np.int64]) -> str:
+    return "".join(map(str, values.tolist()))
 
 
 def predict(variant: LoadedVariant, batch_size: int) -> NDArray[np.int64]:
@@ -195,10 +207,14 @@ def _percentiles(values: NDArray[np.float64], over: str) -> Interval:
     )
 
 
-def _warnings(labels: Sequence[int] | NDArray[np.int64]) -> list[str]:
+def _cautions(labels: Sequence[int] | NDArray[np.int64]) -> list[Caution]:
     if len(set(np.asarray(labels).tolist())) > 1:
         return []
     return [
-        "all samples of the split carry the same label: F1, recall, precision and MCC say nothing;"
-        " check the split or raise --limit"
+        Caution(
+            code="one-label",
+            text="all samples of the split carry the same label",
+            effect="F1, recall, precision and MCC say nothing",
+            remedy="Check the split or raise --limit",
+        )
     ]

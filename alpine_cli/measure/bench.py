@@ -4,7 +4,7 @@
                  one process each; memory: one per variant, purpose and repetition
 
 A measure that fails does not take the others with it: its headline figures become null with the
-reason, and a warning says so. Errors of the input (a bad checkpoint, missing data) do stop all.
+reason, and a caution says so. Errors of the input (a bad checkpoint, missing data) do stop all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from alpine_cli.measure.isolation import run_isolated
 from alpine_cli.measure.memory import ALLOCATOR, MEMORY_FIGURES
 from alpine_cli.measure.plan import MeasureOptions, Plan, make_plan
 from alpine_cli.measure.statistics import aggregate, compare_all, spread
-from alpine_cli.results import Better, Environment, Figure, Part, Result
+from alpine_cli.results import Better, Caution, Environment, Figure, Part, Result
 
 __all__ = ["KINDS", "OnProgress", "run_bench", "run_measures"]
 
@@ -40,7 +40,7 @@ _HEADLINES: dict[str, tuple[str, str, Better]] = {
     "throughput": ("throughput", "samples/s", "higher"),
     "energy": ("energy_gross", "J", "lower"),
 }
-_BUSY_LOAD = 0.25  # per core, before anything of ours runs
+_BUSY_SHARE = 0.15  # of the CPU time, before anything of ours runs
 
 
 def run_bench(options: MeasureOptions, on_progress: OnProgress | None = None) -> Result:
@@ -66,7 +66,7 @@ def run_measures(
     plan = make_plan(options)
     environment = describe_environment(threads=plan.options.threads, seed=options.seed)
     busy = _busy(environment) if {"throughput", "energy"} & set(kinds) else []
-    parts = [Part(warnings=[*plan.warnings, *busy])]
+    parts = [Part(cautions=[*plan.cautions, *busy])]
     failures: list[MeasurementError] = []
     for kind in kinds:
         progress = _for_measure(kind, on_progress)
@@ -77,7 +77,7 @@ def run_measures(
             parts.append(_failed(plan, kind, error))
     if len(failures) == len(kinds):
         raise failures[0]
-    parts.append(Part(warnings=_throttled()))
+    parts.append(Part(cautions=_throttled()))
     part = parts[0].merged(*parts[1:])
     return Result(
         **dict(part),
@@ -188,12 +188,12 @@ def _memory(plan: Plan, progress: Progress, grid: Mapping[str, Any]) -> Part:
         else:
             kept = [answer for _, answer in sorted(answers.get(key, {}).items())]
             figures += memory_figures(purpose, name, kept, sizes[purpose])
-    warnings = [
-        f"{purpose} memory of {name} was not measured: {why}"
+    cautions = [
+        Caution(code="not-measured", text=f"{purpose} memory of {name} was not measured: {why}")
         for (purpose, name), why in lost.items()
     ]
     comparisons = compare_all(figures, plan.pairs)
-    return Part(figures=figures, comparisons=comparisons, warnings=warnings)
+    return Part(figures=figures, comparisons=comparisons, cautions=cautions)
 
 
 def memory_figures(
@@ -243,7 +243,8 @@ def _failed(plan: Plan, kind: str, error: MeasurementError) -> Part:
     name, unit, better = _HEADLINES[kind]
     reason = str(error)
     figures = [_absent(name, unit, better, variant, reason) for variant in plan.variants]
-    return Part(figures=figures, warnings=[f"{kind} was not measured: {reason}"])
+    caution = Caution(code="not-measured", text=f"{kind} was not measured: {reason}")
+    return Part(figures=figures, cautions=[caution])
 
 
 def _absent(name: str, unit: str, better: Better, variant: str, reason: str) -> Figure:
@@ -259,23 +260,32 @@ def _absent(name: str, unit: str, better: Better, variant: str, reason: str) -> 
     )
 
 
-def _busy(environment: Environment) -> list[str]:
-    load = environment.load_average
-    if not load or load[0] < _BUSY_LOAD * environment.usable_cores:
+def _busy(environment: Environment) -> list[Caution]:
+    busy = environment.busy_share
+    if busy is None or busy < _BUSY_SHARE:
         return []
     return [
-        f"the machine was busy before measuring (load {load[0]:.1f} on {environment.usable_cores}"
-        " cores): times spread more and intervals widen. Measure on an idle machine to cite them"
+        Caution(
+            code="busy-machine",
+            text="the machine was busy before measuring"
+            f" ({busy:.0%} of {environment.logical_cores} cores in use)",
+            effect="times spread more and intervals widen",
+            remedy="Measure on an idle machine to cite them",
+        )
     ]
 
 
-def _throttled() -> list[str]:
+def _throttled() -> list[Caution]:
     reasons = gpu_throttling()
     if not reasons:
         return []
     return [
-        f"the GPU ran below its clocks at the end ({', '.join(reasons)}): throughput is lower than"
-        " it would be cool. Wait, or lower the power limit for all variants alike"
+        Caution(
+            code="gpu-throttled",
+            text=f"the GPU ran below its clocks at the end ({', '.join(reasons)})",
+            effect="throughput is lower than it would be cool",
+            remedy="Wait, or lower the power limit for all variants alike",
+        )
     ]
 
 

@@ -22,7 +22,7 @@ from alpine_cli.measure.statistics import aggregate, compare_all, mean_interval,
 from alpine_cli.measure.throughput import timed_pass
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import Batch, LoadedVariant, WorkloadRequest, load_workload
-from alpine_cli.results import Figure, Part, Provenance
+from alpine_cli.results import Caution, Figure, Part, Provenance
 
 __all__ = ["COMPONENTS", "EnergyBlock", "energy_figures", "measure_energy"]
 
@@ -85,7 +85,7 @@ def measure_energy(request: Mapping[str, Any]) -> dict[str, Any]:
     part = Part(
         figures=figures,
         comparisons=compare_all(figures, request["pairs"], seed=seed),
-        warnings=_warnings(sources),
+        cautions=_cautions(sources),
     )
     return part.model_dump(mode="json")
 
@@ -226,12 +226,15 @@ def _absent(variant: str, name: str, unit: str, reason: str) -> Figure:
     )
 
 
-def _warnings(sources: Mapping[str, Source]) -> list[str]:
+def _cautions(sources: Mapping[str, Source]) -> list[Caution]:
     modelled = [part for part, source in sources.items() if source.provenance == "modelled"]
     if not modelled:
         return []
     return [
-        f"energy of {', '.join(modelled)} is modelled, not measured: it follows run time and CPU"
-        " load, so it shows no saving beyond them. Readable RAPL counters (Linux, root) or an"
-        " NVIDIA GPU would measure it"
+        Caution(
+            code="energy-modelled",
+            text=f"energy of {', '.join(modelled)} is modelled, not measured",
+            effect="it follows run time and CPU load and shows no saving beyond them",
+            remedy="Readable RAPL counters (Linux, root) or an NVIDIA GPU would measure it",
+        )
     ]

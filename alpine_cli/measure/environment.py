@@ -32,9 +32,11 @@ _PACKAGES = (
     "nvidia-ml-py",
 )
 
+_BUSY_WINDOW_S = 0.5
+
 
 def describe_environment(*, threads: int | None = None, seed: int | None = None) -> Environment:
-    """Take stock of CPU, memory, GPUs, versions and load, now."""
+    """Take stock of CPU, memory, GPUs and versions; watch the load for half a second."""
     gpus, note = describe_gpus()
     commit, dirty = _git_state(Path(__file__).resolve().parent)
     return Environment(
@@ -53,6 +55,7 @@ def describe_environment(*, threads: int | None = None, seed: int | None = None)
         git_dirty=dirty,
         seed=seed,
         load_average=list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        busy_share=psutil.cpu_percent(interval=_BUSY_WINDOW_S) / 100,
     )
 
 

@@ -3,7 +3,7 @@
 (a) analytic: the formulas of `cost` at the lengths each layer really ran at, all samples;
 (b) dispatcher: torch's operator counter, (c) fvcore: a trace (`operator_counts`), both on a few
 samples spread over the lengths, because they are slow; each is set against (a) on those very
-samples, and a disagreement of more than 1 % becomes a warning.
+samples, and a disagreement of more than 1 % becomes a caution.
 
 At batch size 1 unless asked otherwise: engines that pad cost more in larger batches.
 """
@@ -31,7 +31,7 @@ from alpine_cli.measure.statistics import compare_all, mean_interval
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import LoadedVariant, WorkloadRequest, load_workload
 from alpine_cli.pruning.patch.registry import find_base_model
-from alpine_cli.results import Figure, Part, Provenance, Series
+from alpine_cli.results import Caution, Figure, Part, Provenance, Series
 
 __all__ = ["MAX_DISAGREEMENT", "VariantCost", "analytic_cost", "measure_flops"]
 
@@ -106,16 +106,16 @@ def _measure_variant(variant: LoadedVariant, batch_size: int, run_batch_size: in
         figures = [
             _absent(variant.name, name, str(error)) for name in ("total_macs", "total_flops")
         ]
-        counted, warnings = _counted(variant, checked, None)
-        return Part(figures=figures + counted, series=series, warnings=warnings)
+        counted, cautions = _counted(variant, checked, None)
+        return Part(figures=figures + counted, series=series, cautions=cautions)
     head = _head_macs(variant, family.layers(base), checked[0])
     cost = analytic_cost(shape, lengths, batches, pads=variant.pads, head=head)
     singles = analytic_cost(shape, lengths, [[i] for i in checked], pads=variant.pads, head=head)
-    counted, warnings = _counted(variant, checked, singles.total[checked])
+    counted, cautions = _counted(variant, checked, singles.total[checked])
     return Part(
         figures=_analytic_figures(variant.name, cost, batch_size) + counted,
         series=series + _layer_series(variant.name, cost),
-        warnings=warnings,
+        cautions=cautions,
     )
 
 
@@ -216,9 +216,9 @@ def _head_macs(variant: LoadedVariant, layers: list[nn.Module], sample: int) -> 
 
 def _counted(
     variant: LoadedVariant, checked: list[int], analytic: NDArray[np.float64] | None
-) -> tuple[list[Figure], list[str]]:
-    """Figures of both operator counters on the checked samples, and warnings of disagreement."""
-    figures, warnings = [], []
+) -> tuple[list[Figure], list[Caution]]:
+    """Figures of both operator counters on the checked samples, and cautions of disagreement."""
+    figures, cautions = [], []
     for name, count, label in (
         ("dispatcher_macs", count_dispatched, "torch.utils.flop_counter, FLOPs / 2"),
         ("fvcore_macs", count_traced, "fvcore, matrix products only"),
@@ -246,11 +246,16 @@ def _counted(
             )
         )
         if abs(ratio - 1) > MAX_DISAGREEMENT:
-            warnings.append(
-                f"{variant.name}: {label.split(',')[0]} counts {ratio - 1:+.1%} against the"
-                " formulas on the same samples: do not cite either before the cause is known"
+            cautions.append(
+                Caution(
+                    code="counts-disagree",
+                    text=f"{variant.name}: {label.split(',')[0]} counts {ratio - 1:+.1%} against"
+                    " the formulas on the same samples",
+                    effect="one of the two counts is wrong",
+                    remedy="Do not cite either before the cause is known",
+                )
             )
-    return figures, warnings
+    return figures, cautions
 
 
 def _mean(

@@ -25,7 +25,7 @@ from alpine_cli.measure.workload import (
     load_samples,
 )
 from alpine_cli.pruning.config import PruningConfig
-from alpine_cli.results import Subject, Variant
+from alpine_cli.results import Caution, Subject, Variant
 from alpine_cli.tasks.data import SPLIT_NAMES
 from alpine_cli.tasks.encoding import EncodingSpec, encode
 
@@ -119,7 +119,7 @@ class Plan:
         subject, variants: what the result file says of it.
         pairs: (variant, baseline) that are compared. Pruned against unpruned is what pruning
             gains, unpruned against stock what the engine gains: neither hides in the other.
-        warnings: what the user should know beforehand.
+        cautions: what the user should know beforehand.
     """
 
     options: MeasureOptions
@@ -127,7 +127,7 @@ class Plan:
     subject: Subject
     variants: dict[str, Variant]
     pairs: list[tuple[str, str]]
-    warnings: list[str]
+    cautions: list[Caution]
 
 
 def make_plan(options: MeasureOptions) -> Plan:
@@ -154,13 +154,16 @@ def make_plan(options: MeasureOptions) -> Plan:
             f" {checkpoint.task}; only checkpoints of one task can be compared"
         )
     pruning = _resolve_pruning(checkpoint, options)
-    request, warnings = _request(options, checkpoint, base_path, pruning)
+    request, cautions = _request(options, checkpoint, base_path, pruning)
     subject = _describe_subject(options, request, checkpoint)
     variants: dict[str, Variant] = {
-        wanted.name: _describe_variant(wanted) for wanted in request.variants
+        wanted.name: _describe_variant(
+            wanted, checkpoint if wanted.checkpoint == str(options.checkpoint) else base
+        )
+        for wanted in request.variants
     }
     pairs = [pair for pair in _PAIRS if pair[0] in variants and pair[1] in variants]
-    return Plan(options, request, subject, variants, pairs, warnings)
+    return Plan(options, request, subject, variants, pairs, cautions)
 
 
 def _resolve_pruning(checkpoint: Checkpoint, options: MeasureOptions) -> PruningConfig:
@@ -181,8 +184,8 @@ def _resolve_pruning(checkpoint: Checkpoint, options: MeasureOptions) -> Pruning
 
 def _request(
     options: MeasureOptions, checkpoint: Checkpoint, base_path: Path, pruning: PruningConfig
-) -> tuple[WorkloadRequest, list[str]]:
-    warnings = []
+) -> tuple[WorkloadRequest, list[Caution]]:
+    cautions = []
     unpruned = replace(pruning, layers="none")
     wanted: list[tuple[VariantName, Path, PruningConfig | None]] = [
         ("stock", base_path, None),
@@ -199,9 +202,12 @@ def _request(
             " pass --layers even, for example"
         )
     else:
-        warnings.append(
-            "this checkpoint prunes no layer, so no pruned variant was measured: pass --layers"
-            " even, for example"
+        cautions.append(
+            Caution(
+                code="nothing-pruned",
+                text="this checkpoint prunes no layer, so no pruned variant was measured",
+                remedy="Pass --layers even, for example",
+            )
         )
     data = options.data or checkpoint.run_config.get("data")
     if data is None:
@@ -231,7 +237,7 @@ def _request(
         threads=options.threads,
         seed=options.seed,
     )
-    return request, warnings
+    return request, cautions
 
 
 def _describe_subject(
@@ -253,7 +259,7 @@ def _describe_subject(
     )
 
 
-def _describe_variant(wanted: VariantRequest) -> Variant:
+def _describe_variant(wanted: VariantRequest, checkpoint: Checkpoint) -> Variant:
     path = Path(wanted.checkpoint)
     engine = "transformers (sdpa)"
     description = _DESCRIPTIONS[wanted.name]
@@ -269,6 +275,7 @@ def _describe_variant(wanted: VariantRequest) -> Variant:
         checkpoint_sha256=sha256_of(path),
         engine=engine,
         pruning=wanted.pruning,
+        training_seed=(checkpoint.run_config.get("train") or {}).get("seed"),
         description=description,
     )
 

@@ -14,7 +14,7 @@ with the raised level held 93-99 % in every case, at the same width. So:
     below 50 values     basic bootstrap of the log, at `expanded_level`
     50 to 2,500         BCa (samples of a data set, e.g. MACs of each)
     more                percentile
-    medians             percentile, at the plain level (conservative already)
+    medians, quantiles  percentile, at the plain level (conservative already)
 
 `expanded_level` makes up for few values (Hesterberg 2015, The American Statistician 69:4).
 """
@@ -49,6 +49,7 @@ MIN_RUNS_FOR_INTERVAL = 5
 _RESAMPLES = 5000
 _MIN_FOR_BCA = 50
 _MAX_FOR_BCA = 2500  # its jackknife builds an n x n table
+_QUANTILES = ("median", "p90", "p95", "p99")
 # Bounds the memory of one batch of resamples to about 100 MB, whatever the number of samples.
 _VALUES_PER_BATCH = 6_000_000
 
@@ -63,6 +64,8 @@ def aggregate(samples: ArrayLike, how: Aggregate, axis: int = -1) -> Any:
             return 1.0 / (1.0 / values).mean(axis=axis)
         case "median":
             return np.median(values, axis=axis)
+        case "p90" | "p95" | "p99":
+            return np.percentile(values, int(how[1:]), axis=axis)
         case "sum":
             return values.sum(axis=axis)
         case "single":
@@ -144,7 +147,7 @@ def _bootstrap(
         return None
     paired = len(data) == 2
     method, asked = "percentile", expanded_level(level, n)
-    if how == "median":
+    if how in _QUANTILES:
         asked = level
     elif n < _MIN_FOR_BCA:
         method = "basic"

@@ -17,7 +17,8 @@ from alpine_cli.report.tidy import (
     series_rows,
     to_csv,
 )
-from alpine_cli.results import Result, read_results
+from alpine_cli.result_files import read_results
+from alpine_cli.results import Result
 
 __all__ = ["Report", "build_report"]
 

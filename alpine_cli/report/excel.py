@@ -103,8 +103,8 @@ def _summary_sheet(book: Any, styles: _Styles, results: Sequence[Result]) -> Non
             sheet.write_string(at, 8, row.engine_ratio)
             sheet.write_string(at, 9, row.method)
         line = first + len(rows) + 2
-        for warning in result.warnings:
-            sheet.write_string(line - 1, 0, f"Mind: {warning}", styles.note)
+        for caution in result.cautions:
+            sheet.write_string(line - 1, 0, f"Mind: {caution}", styles.note)
             line += 1
         line += 1
 

@@ -71,8 +71,8 @@ def _section(result: Result, pictures: Sequence[str]) -> list[str]:
     lines += [f"![{_cell(name)}]({name})" for name in pictures]
     if pictures:
         lines.append("")
-    if result.warnings:
-        lines += ["Mind:", "", *[f"- {_cell(text)}" for text in result.warnings], ""]
+    if result.cautions:
+        lines += ["Mind:", "", *[f"- {_cell(str(caution))}" for caution in result.cautions], ""]
     return lines
 
 

@@ -114,7 +114,7 @@ def summarise(result: Result) -> list[SummaryRow]:
             figures.pop("unpruned", None)  # there it is agreement with stock: 100 %, by promise
         known = [figure for figure in figures.values() if figure.value is not None]
         if not known and (not figures or name in ("energy_net", "energy_gpu")):
-            continue  # nothing was asked, or its absence is told by the warnings
+            continue  # nothing was asked, or its absence is told by the cautions
         any_figure = (known or list(figures.values()))[0]
         rows.append(
             SummaryRow(

@@ -123,8 +123,8 @@ def environment_rows(results: Iterable[Result]) -> list[Row]:
             facts[f"{name}: checkpoint"] = variant.checkpoint
             facts[f"{name}: sha256"] = variant.checkpoint_sha256
             facts[f"{name}: description"] = variant.description
-        for number, warning in enumerate(result.warnings, start=1):
-            facts[f"warning {number}"] = warning
+        for number, caution in enumerate(result.cautions, start=1):
+            facts[f"caution {number}"] = str(caution)
         rows += [{"result": result.id, "fact": fact, "value": facts[fact]} for fact in facts]
     return rows
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from alpine_cli.results import Result, read_result, read_results
+from alpine_cli.result_files import read_result, read_results
+from alpine_cli.results import Result
 from tests.measure.subjects import write_checkpoint, write_data
 
 Run = Callable[..., Any]

@@ -15,7 +15,7 @@ from alpine_cli.errors import ConfigError, OutputExistsError
 from alpine_cli.pruning.apply import prune
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.errors import PruningError
-from alpine_cli.results import read_results
+from alpine_cli.result_files import read_results
 
 FEW = DemoSettings(
     functions=160,

@@ -73,7 +73,7 @@ def test_a_measure_that_dies_leaves_the_others(
     lost = result.figure("total_macs", "pruned")
     assert (lost.value, lost.reason) == (None, "killed by SIGKILL")
     assert result.figure("throughput", "pruned").value == 1
-    assert any(text.startswith("flops was not measured") for text in result.warnings)
+    assert any(c.text.startswith("flops was not measured") for c in result.cautions)
 
 
 def test_if_nothing_could_be_measured_there_is_no_result(
@@ -100,7 +100,7 @@ def test_memory_that_does_not_fit_is_one_lost_figure(
     kept = result.figure("training_memory_run", "pruned")
     assert (kept.value, kept.n) == (10, 2)
     assert result.figure("inference_memory_run", "stock").value == 10
-    assert any("training memory of stock" in text for text in result.warnings)
+    assert any("training memory of stock" in c.text for c in result.cautions)
     # 3 variants x 2 purposes x 2 processes; a variant that died once is not tried again
     assert len(workers.requests) == 11
 
@@ -143,8 +143,8 @@ def test_the_command_line_keeps_no_folder_of_this_machine() -> None:
 def test_a_busy_machine_is_told_with_effect_and_remedy() -> None:
     from alpine_cli.measure.environment import describe_environment
 
-    calm = describe_environment().model_copy(update={"load_average": [0.0, 0, 0]})
-    busy = calm.model_copy(update={"load_average": [50.0, 0, 0]})
+    calm = describe_environment().model_copy(update={"busy_share": 0.05})
+    busy = calm.model_copy(update={"busy_share": 0.9})
     assert bench._busy(calm) == []
     (warning,) = bench._busy(busy)
     assert "widen" in warning

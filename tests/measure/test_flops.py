@@ -102,7 +102,7 @@ def test_three_counts_agree(name: str, task: str) -> None:
     found = values(part)
     assert found["dispatcher_macs_over_analytic"] == pytest.approx(1, abs=1e-3)
     assert found["fvcore_macs_over_analytic"] == pytest.approx(1, abs=1e-3)
-    assert part.warnings == []
+    assert part.cautions == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -200,14 +200,14 @@ def test_fvcores_layer_norm_flops_are_kept_out_of_the_macs() -> None:
     assert count_traced(_Norm(), {"x": x}) == 3 * 8 * 8
 
 
-def test_a_disagreement_becomes_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disagreement_becomes_a_caution(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "alpine_cli.measure.flops.count_dispatched",
         lambda model, inputs: 1.02 * count_dispatched(model, inputs),
     )
     part = _measure_variant(make_variant(None), 1, 4)
-    assert len(part.warnings) == 1
-    assert "+2.0%" in part.warnings[0]
+    assert [c.code for c in part.cautions] == ["counts-disagree"]
+    assert "+2.0%" in part.cautions[0].text
 
 
 def test_a_counter_that_fails_costs_only_its_own_figure(monkeypatch: pytest.MonkeyPatch) -> None:

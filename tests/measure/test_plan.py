@@ -59,7 +59,7 @@ def test_a_checkpoint_without_pruning_measures_two_variants_and_says_so(
 ) -> None:
     plan = make_plan(replace(options, layers="none"))
     assert list(plan.variants) == ["stock", "unpruned"]
-    assert "--layers even" in plan.warnings[0]
+    assert "--layers even" in str(plan.cautions[0])
 
 
 def test_a_baseline_lends_its_weights_to_stock_and_unpruned(

@@ -7,6 +7,7 @@ from typing import Any
 
 from alpine_cli.measure.statistics import compare_all, mean_interval, spread
 from alpine_cli.results import (
+    Caution,
     Comparison,
     Environment,
     Figure,
@@ -150,6 +151,6 @@ def make_result(**changes: Any) -> Result:
         "figures": figures,
         "comparisons": comparisons,
         "series": series,
-        "warnings": ["the machine was busy"],
+        "cautions": [Caution(code="busy-machine", text="the machine was busy")],
     }
     return Result(**fields | changes)

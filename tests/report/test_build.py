@@ -14,7 +14,7 @@ from alpine_cli.report.build import Report, build_report
 from alpine_cli.report.markdown import markdown_table
 from alpine_cli.report.summary import summarise
 from alpine_cli.report.tidy import to_csv
-from alpine_cli.results import write_result
+from alpine_cli.result_files import write_result
 from tests.report.made import make_result
 
 
