@@ -1,8 +1,8 @@
 """What a table is before it becomes Markdown, HTML, LaTeX or a sheet.
 
-Makers (`summary`, `aggregate`, `paper_tables` …) build `Table`s; writers turn any `Table` into their
-form. A cell keeps both the text that people read and, where there is one, the number behind it, so
-that a sheet can calculate and a page can sort.
+Makers (`summary`, `aggregate`, `paper_tables` …) build `Table`s; writers turn any `Table` into
+their form. A cell keeps both the text that people read and, where there is one, the number behind
+it, so that a sheet can calculate and a page can sort.
 """
 
 from __future__ import annotations
