@@ -1,0 +1,121 @@
+"""What all pictures share: one look, colours told apart by any eye, files made whole or not at all.
+
+The suffix of the path decides the form: .png at 150 dots per inch, .svg with its text kept as
+text (small, searchable, and `inline_svg` can set it in the colours of a dark page). The colours are
+those of Okabe and Ito; whatever a colour means is also said by a word, a marker or a line style.
+Names come from result files, so text is never read as mathematics.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alpine_cli.files import atomic_path
+
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GRID",
+    "INK",
+    "ORANGE",
+    "PAPER",
+    "QUIET",
+    "SKY",
+    "VARIANT_COLOURS",
+    "VARIANT_STYLES",
+    "VERDICT_COLOURS",
+    "YELLOW",
+    "drawn",
+    "headline",
+]
+
+INK = "#222222"
+QUIET = "#555555"
+GRID = "#dddddd"
+PAPER = "#ffffff"
+GREY = "#999999"
+SKY = "#56b4e9"
+BLUE = "#0072b2"
+GREEN = "#009e73"
+ORANGE = "#d55e00"
+YELLOW = "#e69f00"
+
+VARIANT_COLOURS = {"stock": GREY, "unpruned": SKY, "pruned": ORANGE, "reference": GREEN}
+VARIANT_STYLES: dict[str, dict[str, Any]] = {
+    "stock": {"color": GREY, "marker": "s", "linestyle": ":"},
+    "unpruned": {"color": SKY, "marker": "o", "linestyle": "--"},
+    "pruned": {"color": ORANGE, "marker": "o", "linestyle": "-"},
+    "reference": {"color": GREEN, "marker": "^", "linestyle": "-."},
+}
+VERDICT_COLOURS = {
+    "better": GREEN,
+    "worse": ORANGE,
+    "no difference shown": GREY,
+    "not judged": GREY,
+}
+
+_DPI = 150
+_CHARACTERS_PER_INCH = 15  # of a subtitle in 9 points
+_LOOK: dict[Any, Any] = {
+    # widths are DejaVu's, which ships with matplotlib; no usual substitute is wider
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
+    "svg.fonttype": "none",
+    "svg.hashsalt": "alpine",  # the same result gives the same bytes
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlecolor": INK,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+
+@contextmanager
+def drawn(path: Path, width: float, height: float) -> Iterator[Any]:
+    """Lend a matplotlib Figure; it becomes `path` when the block ends well.
+
+    Args:
+        path: ends in .png or .svg.
+        width, height: inches.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    form = path.suffix.removeprefix(".")
+    if form not in ("png", "svg"):
+        raise ValueError(f"{path}: a picture ends in .png or .svg")
+    with matplotlib.rc_context(_LOOK), warnings.catch_warnings():
+        # A name in a script the font lacks is drawn as boxes; the tables have it in full.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        # Not pyplot: it keeps global state and may look for a display.
+        figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        metadata = {"Date": None, "Creator": None} if form == "svg" else None
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format=form, metadata=metadata)
+
+
+def headline(axes: Any, title: str, subtitle: str = "") -> None:
+    """A bold title over a quiet line; both are cut to the width of the figure."""
+    room = int(axes.figure.get_figwidth() * _CHARACTERS_PER_INCH)
+    shown = textwrap.shorten(subtitle, room, placeholder=" …")
+    axes.set_title(f"{title}\n", loc="left", fontsize=12, fontweight="bold")
+    axes.text(0, 1.02, shown, transform=axes.transAxes, fontsize=9, color=QUIET, va="bottom")
