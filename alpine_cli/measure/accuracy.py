@@ -21,7 +21,14 @@ from alpine_cli.measure.workload import LoadedVariant, WorkloadRequest, load_wor
 from alpine_cli.results import Caution, Comparison, Figure, Interval, Part, Predictions
 from alpine_cli.tasks.metrics import METRIC_NAMES, compute_metrics
 
-__all__ = ["compare_predictions", "mcnemar_p_value", "measure_accuracy", "metric_figures"]
+__all__ = [
+    "compare_predictions",
+    "mcnemar_p_value",
+    "measure_accuracy",
+    "metric_figures",
+    "metric_of_tables",
+    "predict",
+]
 
 _RESAMPLES = 9999
 _LEVEL = 0.95
@@ -85,7 +92,7 @@ def metric_figures(
     for name, value in compute_metrics(labels, predicted).items():
         interval = None
         if drawn is not None:
-            interval = _percentiles(_metric(name, drawn), f"over {n} samples")
+            interval = _percentiles(metric_of_tables(name, drawn), f"over {n} samples")
         figures.append(
             Figure(
                 name=name,
@@ -143,7 +150,8 @@ def compare_predictions(
         interval = None
         if n > 1:
             interval = _percentiles(
-                _metric(name, mine) - _metric(name, theirs), f"paired, over {n} samples"
+                metric_of_tables(name, mine) - metric_of_tables(name, theirs),
+                f"paired, over {n} samples",
             )
         base = other_metrics[name]
         comparisons.append(
@@ -177,7 +185,7 @@ def mcnemar_p_value(
     return float(stats.binomtest(only_mine, only_mine + only_theirs, 0.5).pvalue)
 
 
-def _metric(name: str, counts: NDArray[Any]) -> NDArray[np.float64]:
+def metric_of_tables(name: str, counts: NDArray[Any]) -> NDArray[np.float64]:
     """A metric of many confusion tables (R, 4): tn, fp, fn, tp. 0 where a denominator is 0."""
     tn, fp, fn, tp = (counts[:, cell].astype(np.float64) for cell in range(4))
     match name:

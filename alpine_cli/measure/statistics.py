@@ -16,6 +16,10 @@ with the raised level held 93-99 % in every case, at the same width. So:
     more                percentile
     medians, quantiles  percentile, at the plain level (conservative already)
 
+Two sample sets of different sessions share no blocks and are resampled apart, with the level of
+the smaller one: 95-99 % in the same kind of simulation. What differs between the sessions as a
+whole (another clock, a busy neighbour) is in no such interval.
+
 `expanded_level` makes up for few values (Hesterberg 2015, The American Statistician 69:4).
 """
 
@@ -114,6 +118,7 @@ def ratio_interval(
     level: float = 0.95,
     seed: int = 0,
     unit: str = "run",
+    paired: bool = True,
 ) -> Interval | None:
     """Bootstrap interval of aggregate(numerator) / aggregate(denominator), paired by index.
 
@@ -124,40 +129,47 @@ def ratio_interval(
         level: coverage wanted; expanded for small n, see the head of this module.
         seed: of the resampling, so that a report can be repeated to the digit.
         unit: what is resampled, for the method's text ("run", "sample").
+        paired: False for two sample sets taken apart, which may differ in number.
 
     Returns:
-        None where there are fewer than 5 pairs, or where a value is not positive.
+        None where a side has fewer than 5 samples, or where a value is not positive.
 
     Raises:
         ValueError: the two sides have different lengths.
     """
     a, b = np.asarray(numerator, float), np.asarray(denominator, float)
-    if len(a) != len(b):
+    if paired and len(a) != len(b):
         raise ValueError(f"paired samples differ in number: {len(a)} and {len(b)}")
     if not ((a > 0).all() and (b > 0).all()):
         return None
-    return _bootstrap([a, b], how, level, seed, unit=unit)
+    return _bootstrap([a, b], how, level, seed, unit=unit, paired=paired)
 
 
 def _bootstrap(
-    data: list[NDArray[np.float64]], how: Aggregate, level: float, seed: int, *, unit: str
+    data: list[NDArray[np.float64]],
+    how: Aggregate,
+    level: float,
+    seed: int,
+    *,
+    unit: str,
+    paired: bool = True,
 ) -> Interval | None:
-    n = len(data[0])
+    n, largest = min(map(len, data)), max(map(len, data))
     if n < MIN_RUNS_FOR_INTERVAL or how in ("single", "sum"):
         return None
-    paired = len(data) == 2
+    is_ratio = len(data) == 2
     method, asked = "percentile", expanded_level(level, n)
     if how in _QUANTILES:
         asked = level
     elif n < _MIN_FOR_BCA:
         method = "basic"
-    elif n <= _MAX_FOR_BCA:
+    elif largest <= _MAX_FOR_BCA:
         method = "BCa"
     on_log = method == "basic" and all((side > 0).all() for side in data)
 
     def statistic(*sides: Any, axis: int = -1) -> Any:
         values = [aggregate(side, how, axis) for side in sides]
-        found = values[0] / values[1] if paired else values[0]
+        found = values[0] / values[1] if is_ratio else values[0]
         return np.log(found) if on_log else found
 
     with warnings.catch_warnings():
@@ -166,10 +178,10 @@ def _bootstrap(
         found = stats.bootstrap(
             tuple(data),
             statistic,
-            paired=paired,
+            paired=is_ratio and paired,
             vectorized=True,
-            n_resamples=_RESAMPLES if n <= _MAX_FOR_BCA else _RESAMPLES // 5,
-            batch=max(1, _VALUES_PER_BATCH // n),
+            n_resamples=_RESAMPLES if largest <= _MAX_FOR_BCA else _RESAMPLES // 5,
+            batch=max(1, _VALUES_PER_BATCH // largest),
             method=method,
             confidence_level=asked,
             rng=np.random.default_rng(seed),
@@ -180,8 +192,12 @@ def _bootstrap(
         low = high = float(statistic(*data))
     if on_log:
         low, high = float(np.exp(low)), float(np.exp(high))
-    name = f"{method} bootstrap{' of the log' if on_log else ''} over {n} {unit}s"
-    return Interval(low=low, high=high, level=level, method=f"{name}{', paired' if paired else ''}")
+    name = f"{method} bootstrap{' of the log' if on_log else ''}"
+    if is_ratio and not paired:
+        over = f"over {len(data[0])} and {len(data[1])} {unit}s, unpaired"
+    else:
+        over = f"over {n} {unit}s{', paired' if is_ratio else ''}"
+    return Interval(low=low, high=high, level=level, method=f"{name} {over}")
 
 
 def judge(interval: Interval | None, better: Better | None, *, null: float = 1.0) -> Verdict:

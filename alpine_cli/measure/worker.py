@@ -22,10 +22,13 @@ __all__ = ["MEASURES", "main", "report_progress"]
 # Loaded when asked for, so that a worker imports no more than its measure needs.
 MEASURES: dict[str, str] = {
     "accuracy": "alpine_cli.measure.accuracy:measure_accuracy",
+    "anatomy": "alpine_cli.measure.anatomy:measure_anatomy",
     "energy": "alpine_cli.measure.energy:measure_energy",
     "flops": "alpine_cli.measure.flops:measure_flops",
     "memory": "alpine_cli.measure.memory:measure_memory",
+    "sweep": "alpine_cli.measure.sweep:measure_sweep",
     "throughput": "alpine_cli.measure.throughput:measure_throughput",
+    "tune": "alpine_cli.measure.tune:measure_tune",
 }
 
 

@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 from alpine_cli.measure.accuracy import (
-    _metric,
     compare_predictions,
     mcnemar_p_value,
     metric_figures,
+    metric_of_tables,
 )
 from alpine_cli.tasks.metrics import METRIC_NAMES, compute_metrics
 
@@ -27,13 +27,13 @@ def test_the_bootstraps_metrics_are_scikit_learns(name: str, seed: int) -> None:
     labels, predicted = draw(40, 0.7, seed)
     table = np.bincount(2 * labels + predicted, minlength=4)[None]
     expected = compute_metrics(labels, predicted)[name]
-    assert _metric(name, table)[0] == pytest.approx(expected)
+    assert metric_of_tables(name, table)[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", METRIC_NAMES)
 def test_constant_predictions_give_zero_not_nan(name: str) -> None:
     table = np.array([[3, 0, 2, 0]])  # nothing predicted 1
-    assert np.isfinite(_metric(name, table)).all()
+    assert np.isfinite(metric_of_tables(name, table)).all()
 
 
 def test_the_accuracy_interval_is_close_to_the_exact_one() -> None:

@@ -222,3 +222,29 @@ def test_spread() -> None:
     found = spread([3.0, 1.0, 2.0])
     assert found is not None
     assert (found.minimum, found.median, found.maximum) == (1, 2, 3)
+
+
+def test_samples_of_two_sessions_are_resampled_apart() -> None:
+    """Unpaired: other numbers of runs are fine, and what two sessions share cancels nothing."""
+    drift = np.random.default_rng(0).normal(1, 0.2, 20)
+    a, b = list(1.5 * drift), list(drift)
+    paired = ratio_interval(a, b)
+    apart = ratio_interval(a, b[:12], paired=False)
+    assert paired is not None
+    assert apart is not None
+    assert paired.high - paired.low < 1e-9
+    assert apart.high - apart.low > 0.2
+    assert "20 and 12 runs, unpaired" in apart.method
+    with pytest.raises(ValueError, match="20 and 12"):
+        ratio_interval(a, b[:12])
+
+
+@pytest.mark.parametrize("runs", [(6, 6), (6, 15)])
+def test_unpaired_intervals_cover(runs: tuple[int, int]) -> None:
+    random, hits = np.random.default_rng(1), 0
+    for seed in range(100):
+        a, b = (list(np.exp(random.normal(0, 0.1, n))) for n in runs)
+        found = ratio_interval(a, b, paired=False, seed=seed)
+        assert found is not None
+        hits += found.low <= 1 <= found.high
+    assert hits >= 88  # 95 expected; a true 95 % falls below 88 once in 500 times
