@@ -10,6 +10,7 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,18 @@ import psutil
 
 from alpine_cli.results import Environment, Gpu
 
-__all__ = ["describe_environment", "describe_gpus", "gpu_throttling", "nvml", "usable_cores"]
+__all__ = [
+    "BUSY_WINDOW_S",
+    "GpuUse",
+    "busy_share",
+    "describe_environment",
+    "describe_gpus",
+    "gpu_throttling",
+    "gpu_use",
+    "nvml",
+    "throttle_reasons",
+    "usable_cores",
+]
 
 _PACKAGES = (
     "alpine-cli",
@@ -32,7 +44,25 @@ _PACKAGES = (
     "nvidia-ml-py",
 )
 
-_BUSY_WINDOW_S = 0.5
+BUSY_WINDOW_S = 0.5
+
+
+@dataclass(frozen=True)
+class GpuUse:
+    """What runs on a GPU just now.
+
+    Attributes:
+        index: NVML's number of the card, which is not always CUDA's.
+        name: of the card.
+        processes: ids of the processes that hold a compute context, as far as the driver shows
+            them: in a container they may be ids of the host, or none.
+        busy_share: share of the last second or so in which some kernel ran; None: not told.
+    """
+
+    index: int
+    name: str
+    processes: tuple[int, ...]
+    busy_share: float | None
 
 
 def describe_environment(*, threads: int | None = None, seed: int | None = None) -> Environment:
@@ -55,8 +85,16 @@ def describe_environment(*, threads: int | None = None, seed: int | None = None)
         git_dirty=dirty,
         seed=seed,
         load_average=list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        busy_share=psutil.cpu_percent(interval=_BUSY_WINDOW_S) / 100,
+        busy_share=busy_share(),
     )
+
+
+def busy_share() -> float:
+    """Share of the machine's CPU time in use over the next half second, all processes together.
+
+    Time that a virtual machine's host takes away ("steal") counts as used: it slows work alike.
+    """
+    return float(psutil.cpu_percent(interval=BUSY_WINDOW_S)) / 100
 
 
 def usable_cores() -> int:
@@ -115,7 +153,7 @@ def _describe_gpu(lib: Any, handle: Any, driver: str) -> Gpu:
         memory_clock_mhz=ask("nvmlDeviceGetClockInfo", lib.NVML_CLOCK_MEM),
         temperature_c=ask("nvmlDeviceGetTemperature", lib.NVML_TEMPERATURE_GPU),
         power_limit_w=limit_mw / 1000 if limit_mw else None,
-        throttle_reasons=_throttle_reasons(lib, ask("nvmlDeviceGetCurrentClocksThrottleReasons")),
+        throttle_reasons=throttle_reasons(lib, ask("nvmlDeviceGetCurrentClocksThrottleReasons")),
     )
 
 
@@ -125,7 +163,29 @@ def gpu_throttling() -> list[str]:
     return sorted({reason for gpu in gpus for reason in gpu.throttle_reasons})
 
 
-def _throttle_reasons(lib: Any, mask: int | None) -> list[str]:
+def gpu_use() -> list[GpuUse]:
+    """What runs on each NVIDIA GPU now; empty where there is none."""
+    with nvml() as lib:
+        if lib is None:
+            return []
+        found = []
+        for index in range(lib.nvmlDeviceGetCount()):
+            handle = lib.nvmlDeviceGetHandleByIndex(index)
+            name, busy = "GPU", None
+            processes: tuple[int, ...] = ()
+            with suppress(lib.NVMLError):
+                name = _text(lib.nvmlDeviceGetName(handle))
+            with suppress(lib.NVMLError):
+                running = lib.nvmlDeviceGetComputeRunningProcesses(handle)
+                processes = tuple(process.pid for process in running)
+            with suppress(lib.NVMLError):
+                busy = lib.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+            found.append(GpuUse(index, name, processes, busy))
+        return found
+
+
+def throttle_reasons(lib: Any, mask: int | None) -> list[str]:
+    """NVML's bit mask of clock event reasons in words; being idle and set clocks are left out."""
     if not mask:
         return []
     names = {
