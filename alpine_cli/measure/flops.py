@@ -33,7 +33,7 @@ from alpine_cli.measure.workload import LoadedVariant, WorkloadRequest, load_wor
 from alpine_cli.pruning.patch.registry import find_base_model
 from alpine_cli.results import Caution, Figure, Part, Provenance, Series
 
-__all__ = ["MAX_DISAGREEMENT", "VariantCost", "analytic_cost", "measure_flops"]
+__all__ = ["MAX_DISAGREEMENT", "VariantCost", "analytic_cost", "head_macs", "measure_flops"]
 
 MAX_DISAGREEMENT = 0.01
 _CHECKED_SAMPLES = 8
@@ -108,7 +108,7 @@ def _measure_variant(variant: LoadedVariant, batch_size: int, run_batch_size: in
         ]
         counted, cautions = _counted(variant, checked, None)
         return Part(figures=figures + counted, series=series, cautions=cautions)
-    head = _head_macs(variant, family.layers(base), checked[0])
+    head = head_macs(variant, family.layers(base), checked[0])
     cost = analytic_cost(shape, lengths, batches, pads=variant.pads, head=head)
     singles = analytic_cost(shape, lengths, [[i] for i in checked], pads=variant.pads, head=head)
     counted, cautions = _counted(variant, checked, singles.total[checked])
@@ -201,7 +201,7 @@ def _inputs(variant: LoadedVariant, sample: int) -> dict[str, Tensor]:
     }
 
 
-def _head_macs(variant: LoadedVariant, layers: list[nn.Module], sample: int) -> float:
+def head_macs(variant: LoadedVariant, layers: list[nn.Module], sample: int) -> float:
     """MACs of linear modules outside the layers; those that depend on length are not among them."""
     inside = {id(module) for layer in layers for module in layer.modules()}
     outside = {

@@ -15,9 +15,16 @@ from numpy.typing import NDArray
 
 from alpine_cli.measure.workload import LoadedVariant
 from alpine_cli.pruning.apply import trace
+from alpine_cli.pruning.tracing import TracedForward
 from alpine_cli.results import Series
 
-__all__ = ["LayerLengths", "layer_lengths", "mean_length_series"]
+__all__ = [
+    "LayerLengths",
+    "layer_lengths",
+    "lengths_by_sample",
+    "mean_length_series",
+    "unpruned_lengths",
+]
 
 
 @dataclass(frozen=True)
@@ -54,19 +61,28 @@ def layer_lengths(variant: LoadedVariant, batch_size: int, num_layers: int) -> L
     size serves; it only decides how fast this goes.
     """
     functions = len(variant.encoded.rows[0])
-    inputs = np.array([[len(row) for row in rows] for rows in variant.encoded.rows], dtype=np.int64)
-    entering = np.repeat(inputs[:, :, None], num_layers + 1, axis=2)
+    entering = unpruned_lengths(variant.encoded.rows, num_layers)
     pruned = variant.pruning.resolve(num_layers) if variant.pruning is not None else ()
     if pruned:
         for batch in variant.batches(batch_size, seed=0):
             with torch.inference_mode(), trace(variant.model) as recorded:
                 variant.forward(batch)
-            lengths_LR = np.array(recorded.calls[0].lengths, dtype=np.int64)
-            # Rows of one sample are adjacent: (R,) is (B, functions).
-            by_sample = lengths_LR.T.reshape(len(batch.indices), functions, num_layers + 1)
-            entering[list(batch.indices)] = by_sample
+            entering[list(batch.indices)] = lengths_by_sample(recorded.calls[0], functions)
     merges = variant.pruning is not None and variant.pruning.merge == "mean"
     return LayerLengths(entering, pruned, merges)
+
+
+def unpruned_lengths(rows: Sequence[Sequence[Sequence[int]]], num_layers: int) -> NDArray[np.int64]:
+    """(samples, functions, layers + 1): the input lengths of these encoded samples, everywhere."""
+    inputs = np.array([[len(row) for row in sample] for sample in rows], dtype=np.int64)
+    return np.repeat(inputs[:, :, None], num_layers + 1, axis=2)
+
+
+def lengths_by_sample(forward: TracedForward, functions: int) -> NDArray[np.int64]:
+    """(samples, functions, layers + 1) lengths of one traced batch; see `LayerLengths.entering`."""
+    lengths_LR = np.array(forward.lengths, dtype=np.int64)
+    # Rows of one sample are adjacent: (R,) is (B, functions).
+    return lengths_LR.T.reshape(-1, functions, len(lengths_LR))
 
 
 def mean_length_series(name: str, lengths: LayerLengths) -> Series:
