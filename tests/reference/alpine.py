@@ -7,7 +7,7 @@ norms and feed-forward parts itself, so that it can tell a wrong layer wiring fr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -52,12 +52,13 @@ def margin(values: list[float], protected: list[bool], alpha: float) -> float:
 
 @dataclass
 class SlowRun:
-    """Result of the slow encoder: hidden states (n', D), and per layer what stayed."""
+    """Result of the slow encoder: hidden states (n', D), per layer what stayed, and its scores."""
 
     hidden: torch.Tensor
     lengths: list[int]
     kept: list[list[int]]
     smallest_margin: float
+    scores: dict[int, list[float]] = field(default_factory=dict)
 
 
 def encode_roberta(
@@ -116,7 +117,7 @@ def encode_roberta(
                 protected = [origin in (0, last) for origin in origins]
             else:
                 protected = [position in (0, n - 1) for position in range(n)]
-            values = scores(torch.stack(probs))
+            values = run.scores[layer] = scores(torch.stack(probs))
             run.smallest_margin = min(run.smallest_margin, margin(values, protected, alpha))
             stays = keep(values, protected, alpha)
             removed = [x[i] for i in range(n) if not stays[i]]

@@ -1,0 +1,168 @@
+"""Source text → token ids as the model reads them, each with the characters it stands for.
+
+The ids are those of `tasks.encoding.encode`. White space is the delicate part: a model that reads
+collapsed white space sees one blank where the source has a line break and an indentation, and a
+byte-level token takes the blank before a word along. Here a token stands for its visible
+characters only; a token that is nothing but white space stands for the whole run it came from.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from alpine_cli.errors import DataError
+from alpine_cli.tasks.encoding import EncodingSpec, special_ids
+
+__all__ = ["ReadSource", "ReadToken", "read_source", "read_sources"]
+
+_WORD = re.compile(r"\S+")
+
+
+@dataclass(frozen=True)
+class ReadToken:
+    """A token and where it came from.
+
+    Attributes:
+        id: in the model's vocabulary.
+        text: as the vocabulary spells it, e.g. "Ġint" in byte-level BPE.
+        start, end: its characters in the source, [start, end); None for special tokens that stand
+            for no text. Byte-level tokens may share characters: one "é" can be two tokens.
+    """
+
+    id: int
+    text: str
+    start: int | None
+    end: int | None
+
+
+@dataclass(frozen=True)
+class ReadSource:
+    """A function as a model reads it.
+
+    Attributes:
+        source: the text.
+        tokens: in order, special tokens at their places; no longer than the model reads.
+        cut_at: first character that was not read because the text is too long; None: all was read.
+        tokens_cut: tokens that were left out with it.
+    """
+
+    source: str
+    tokens: tuple[ReadToken, ...]
+    cut_at: int | None
+    tokens_cut: int
+
+    @property
+    def ids(self) -> list[int]:
+        """The row that the model gets."""
+        return [token.id for token in self.tokens]
+
+
+def read_source(source: str, tokenizer: Any, spec: EncodingSpec, where: str = "") -> ReadSource:
+    """Encode one function, see `read_sources`."""
+    return read_sources([source], tokenizer, spec, [where])[0]
+
+
+def read_sources(
+    sources: list[str], tokenizer: Any, spec: EncodingSpec, where: list[str]
+) -> list[ReadSource]:
+    """Encode functions as `spec` says and find every token's characters.
+
+    Args:
+        sources: texts of functions.
+        tokenizer: a fast tokenizer of transformers.
+        spec: how to encode.
+        where: what to call each of them in messages.
+
+    Raises:
+        DataError: a function has no token besides the special ones.
+        ModelError: the tokenizer lacks the special tokens needed.
+    """
+    prefix, suffix = special_ids(tokenizer, spec.mode_prefix)
+    room = spec.max_length - len(prefix) - len(suffix)
+    maps = [_collapsed(text) if spec.collapse_whitespace else _as_it_is(text) for text in sources]
+    encoded = tokenizer(
+        [text for text, _ in maps],
+        add_special_tokens=False,
+        truncation=False,
+        padding=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    found = []
+    for number, source in enumerate(sources):
+        ids, spans = encoded["input_ids"][number], encoded["offset_mapping"][number]
+        if not ids:
+            raise DataError(f"{where[number]}: has no tokens; give the text of a function")
+        read, origins = maps[number]
+        spans = [_in_source(span, origins) for span in _visible(read, spans)]
+        words = tokenizer.convert_ids_to_tokens([*prefix, *ids, *suffix])
+        code = [
+            ReadToken(id, words[len(prefix) + at], *span)
+            for at, (id, span) in enumerate(zip(ids, spans, strict=True))
+        ]
+        ends = words[len(words) - len(suffix) :]
+        before = [ReadToken(id, word, None, None) for id, word in zip(prefix, words, strict=False)]
+        after = [ReadToken(id, word, None, None) for id, word in zip(suffix, ends, strict=True)]
+        found.append(
+            ReadSource(
+                source,
+                (*before, *code[:room], *after),
+                cut_at=_cut_at(code[:room], code[room:]),
+                tokens_cut=max(0, len(code) - room),
+            )
+        )
+    return found
+
+
+def _cut_at(read: list[ReadToken], left_out: list[ReadToken]) -> int | None:
+    starts = [token.start for token in left_out if token.start is not None]
+    if not starts:
+        return None
+    # A character of several tokens may have been read in part; it counts as read.
+    return max(starts[0], *(token.end for token in read[-1:] if token.end is not None), 0)
+
+
+def _collapsed(source: str) -> tuple[str, list[tuple[int, int]]]:
+    """The text as `encode` collapses it, and per character of it the characters it stands for."""
+    words, origins, end = [], [], 0
+    for match in _WORD.finditer(source):
+        if words:
+            origins.append((end, match.start()))  # the blank: the whole run of white space
+        origins += [(at, at + 1) for at in range(*match.span())]
+        words.append(match.group())
+        end = match.end()
+    return " ".join(words), origins
+
+
+def _as_it_is(source: str) -> tuple[str, list[tuple[int, int]]]:
+    return source, [(at, at + 1) for at in range(len(source))]
+
+
+def _visible(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans without the white space before a word; white space alone keeps its place.
+
+    Some tokenizers trim offsets themselves, which leaves a token of white space with an empty
+    span behind its character; the gap to the token before says which character it was.
+    """
+    found, reached = [], 0
+    for start, end in spans:
+        if reached < start and text[reached:start].isspace():
+            start = reached
+        while start < end and text[start].isspace() and not text[start:end].isspace():
+            start += 1
+        found.append((start, end))
+        reached = max(reached, end)
+    return found
+
+
+def _in_source(
+    span: tuple[int, int], origins: list[tuple[int, int]]
+) -> tuple[int, int] | tuple[None, None]:
+    start, end = span
+    if start >= end:
+        return None, None
+    return origins[start][0], origins[end - 1][1]
