@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -153,8 +153,9 @@ class Pruning:
         enter, finish = _EnterModel(self, family), _FinishModel(self)
         self.detaches += [
             base.register_forward_pre_hook(enter, with_kwargs=True).remove,
-            base.register_forward_hook(finish, with_kwargs=True).remove,
+            # before `finish`: in some families the base model is the encoder
             family.encoder(base).register_forward_hook(_leave_encoder, with_kwargs=True).remove,
+            base.register_forward_hook(finish, with_kwargs=True).remove,
         ]
         for index, layer in enumerate(family.layers(base)):
             bind = layer.register_forward_pre_hook(_BindLayer(index), with_kwargs=True)
@@ -194,6 +195,7 @@ class _EnterModel:
         tokens = initial_tokens(mask_BL)
         config = self.pruning.config
         run = PruningRun(
+            model=model,
             config=config,
             engine=ENGINES[config.engine],
             pruned_layers=self.pruning.layers,
@@ -202,9 +204,10 @@ class _EnterModel:
             keeps_scores=bool(self.pruning.traces),
             given_plans=self.pruning.given_plans,
         )
-        if kwargs.get("position_ids") is None:
+        if kwargs.get("position_ids") is None and self.family.positions is not None:
             shape = (given.shape[0], given.shape[1])
             kwargs["position_ids"] = self.family.positions(model, ids, shape, given.device)
+        position_T = tokens.source_T
         valid_T = tokens.ragged.segment_T * mask_BL.shape[1] + tokens.source_T
         for name in ("input_ids", "inputs_embeds", "position_ids", "token_type_ids"):
             value = kwargs.get(name)
@@ -212,6 +215,10 @@ class _EnterModel:
                 value = value.expand(*mask_BL.shape, *value.shape[2:])
                 packed = value.reshape(-1, *value.shape[2:]).index_select(0, valid_T)
                 kwargs[name] = run.engine.enter(packed, tokens.ragged)
+                if name == "position_ids":
+                    position_T = packed
+        if self.family.tracks_positions:
+            run.tokens[0] = replace(tokens, position_T=position_T.to(torch.float32))
         # A 4-D mask passes through transformers' mask functions as it is; nobody reads this one.
         kwargs["attention_mask"] = mask_BL.new_ones(1, 1, 1, 1)
         returns_tuple = not _asked(model, kwargs, "return_dict", default=True)
@@ -289,11 +296,14 @@ class _FinishModel:
         hidden_states = getattr(output, "hidden_states", None)
         if hidden_states is not None:
             # The last entry is last_hidden_state itself, which has left the layout already.
-            output["hidden_states"] = tuple(
-                hidden_SND
-                if hidden_SND is None or hidden_SND is output.last_hidden_state
-                else run.engine.leave(hidden_SND, tokens.ragged)
-                for hidden_SND, tokens in zip(hidden_states, run.tokens, strict=True)
+            output["hidden_states"] = (
+                *(
+                    hidden_SND
+                    if hidden_SND is None
+                    else run.engine.leave(hidden_SND, tokens.ragged)
+                    for hidden_SND, tokens in zip(hidden_states[:-1], run.tokens[:-1], strict=True)
+                ),
+                output.last_hidden_state,
             )
         for recorded in self.pruning.traces:
             recorded.calls.append(TracedForward.of(run))

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alpine_cli.pruning.bias import PositionBias
 from alpine_cli.pruning.packed import Ragged, pack, unpack
 from alpine_cli.pruning.scoring import received_attention
 
@@ -54,7 +55,8 @@ class Attend(Protocol):
     """Attention of every sequence to itself.
 
     q, k and v are (T, H, d); `scaling` multiplies the logits; `dropout` is the probability with
-    which attention probabilities are dropped (0 outside training). T is at least 1.
+    which attention probabilities are dropped (0 outside training); `bias` is added to the logits.
+    T is at least 1.
     """
 
     def __call__(
@@ -67,6 +69,7 @@ class Attend(Protocol):
         scaling: float,
         dropout: float,
         want_scores: bool,
+        bias: PositionBias | None = None,
     ) -> Attended:
         """Attend, and score the tokens if `want_scores`."""
 
@@ -85,6 +88,7 @@ def attend_per_sequence(
     scaling: float,
     dropout: float,
     want_scores: bool,
+    bias: PositionBias | None = None,
 ) -> Attended:
     """One sequence after the other, without padding. See `Attend`."""
     trains = torch.is_grad_enabled() and any(x.requires_grad for x in (q_THd, k_THd, v_THd))
@@ -103,14 +107,20 @@ def attend_per_sequence(
         start, stop = stop, stop + n
         if n == 0:
             continue
+        added = None if bias is None else bias.of_rows(start, stop)
         if not want_scores:
             out = F.scaled_dot_product_attention(
-                q[None], k[None], v[None], dropout_p=dropout, scale=scaling
+                q[None],
+                k[None],
+                v[None],
+                attn_mask=None if added is None else added.to(q.dtype)[None],
+                dropout_p=dropout,
+                scale=scaling,
             )[0]
         elif trains or dropout:
-            out, scores_T[start:stop] = _attend_scored(q, k, v, scaling, dropout)
+            out, scores_T[start:stop] = _attend_scored(q, k, v, scaling, dropout, added)
         else:
-            out, scores_T[start:stop] = _attend_scored_in_chunks(q, k, v, scaling)
+            out, scores_T[start:stop] = _attend_scored_in_chunks(q, k, v, scaling, added)
         if trains:
             outs.append(out.transpose(0, 1))
         else:
@@ -119,17 +129,18 @@ def attend_per_sequence(
 
 
 def _attend_scored(
-    q: Tensor, k: Tensor, v: Tensor, scaling: float, dropout: float
+    q: Tensor, k: Tensor, v: Tensor, scaling: float, dropout: float, added: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Attention of one sequence (H, n, d) with its scores (n,), differentiable."""
-    probs = _softmax(torch.matmul(q, k.transpose(1, 2)) * scaling)
+    logits = torch.matmul(q, k.transpose(1, 2)) * scaling
+    probs = _softmax(logits if added is None else logits + added)
     received = received_attention(probs[None])[0]
     probs = F.dropout(probs.to(v.dtype), p=dropout, training=dropout > 0)
     return torch.matmul(probs, v), received
 
 
 def _attend_scored_in_chunks(
-    q: Tensor, k: Tensor, v: Tensor, scaling: float
+    q: Tensor, k: Tensor, v: Tensor, scaling: float, added: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The same for inference, a few heads at a time: probabilities never leave the cache."""
     heads, n, _ = q.shape
@@ -137,9 +148,12 @@ def _attend_scored_in_chunks(
     out = torch.empty_like(v)
     received = torch.zeros(n, dtype=torch.float32, device=q.device)
     k_HdN = k.transpose(1, 2)
+    if added is not None:
+        added = added.expand(heads, n, n)
     for first in range(0, heads, chunk):
         part = slice(first, first + chunk)
-        probs = _softmax(torch.bmm(q[part] * scaling, k_HdN[part]))
+        logits = torch.bmm(q[part] * scaling, k_HdN[part])
+        probs = _softmax(logits if added is None else logits + added[part])
         received += probs.sum(dim=(0, 1))
         out[part] = torch.bmm(probs.to(v.dtype), v[part])
     return out, received / (heads * n)
@@ -159,11 +173,12 @@ def attend_padded(
     scaling: float,
     dropout: float,
     want_scores: bool,
+    bias: PositionBias | None = None,
 ) -> Attended:
     """All sequences in one call, padded to the longest for the time of it. See `Attend`."""
     q, k, v = (unpack(x, ragged).transpose(1, 2) for x in (q_THd, k_THd, v_THd))
     out_BHLd, scores_BL = attend_grid(
-        q, k, v, ragged, scaling=scaling, dropout=dropout, want_scores=want_scores
+        q, k, v, ragged, scaling=scaling, dropout=dropout, want_scores=want_scores, bias=bias
     )
     out_THd = pack(out_BHLd.transpose(1, 2), ragged)
     return Attended(out_THd, None if scores_BL is None else pack(scores_BL, ragged))
@@ -178,6 +193,7 @@ def attend_grid(
     scaling: float,
     dropout: float,
     want_scores: bool,
+    bias: PositionBias | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention over left-aligned padding: (B, H, L, d) values and, if asked, (B, L) scores.
 
@@ -188,20 +204,29 @@ def attend_grid(
             q_BHLd,
             k_BHLd,
             v_BHLd,
-            attn_mask=_key_mask(ragged),
+            attn_mask=_grid_mask(ragged, bias, q_BHLd.dtype),
             dropout_p=dropout,
             scale=scaling,
         )
         return out, None
-    probs = grid_probabilities(q_BHLd, k_BHLd, ragged, scaling=scaling)
+    probs = grid_probabilities(q_BHLd, k_BHLd, ragged, scaling=scaling, bias=bias)
     scores_BL = received_attention(probs, ragged.mask_BL)
     probs = F.dropout(probs.to(v_BHLd.dtype), p=dropout, training=dropout > 0)
     return torch.matmul(probs, v_BHLd), scores_BL
 
 
-def grid_probabilities(q_BHLd: Tensor, k_BHLd: Tensor, ragged: Ragged, *, scaling: float) -> Tensor:
+def grid_probabilities(
+    q_BHLd: Tensor,
+    k_BHLd: Tensor,
+    ragged: Ragged,
+    *,
+    scaling: float,
+    bias: PositionBias | None = None,
+) -> Tensor:
     """(B, H, L, L) attention probabilities over left-aligned padding, float32 at least."""
     logits = torch.matmul(q_BHLd, k_BHLd.transpose(2, 3)) * scaling
+    if bias is not None:
+        logits = logits + bias.of_grid(ragged)
     mask = _key_mask(ragged)
     if mask is not None:
         logits = logits.masked_fill(~mask, -torch.inf)
@@ -218,3 +243,12 @@ def _key_mask(ragged: Ragged) -> Tensor | None:
         return None
     columns = torch.arange(ragged.longest, device=ragged.cu_seqlens.device)
     return (columns < ragged.lengths_B.clamp(min=1)[:, None])[:, None, None, :]
+
+
+def _grid_mask(ragged: Ragged, bias: PositionBias | None, dtype: torch.dtype) -> Tensor | None:
+    """What SDPA takes: bool keys, or the bias in `dtype` with −inf where there is no key."""
+    mask = _key_mask(ragged)
+    if bias is None:
+        return mask
+    added = bias.of_grid(ragged).to(dtype)
+    return added if mask is None else added.masked_fill(~mask, -torch.inf)

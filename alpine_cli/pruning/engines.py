@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from alpine_cli.pruning.attention import attend_grid, choose_backend
+from alpine_cli.pruning.bias import PositionBias
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.packed import Ragged, pack, unpack
 from alpine_cli.pruning.plan import PruningPlan, TokenState, apply_plan
@@ -47,6 +48,7 @@ class Engine(Protocol):
         scaling: float,
         dropout: float,
         want_scores: bool,
+        bias: PositionBias | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attended values (S, N, H, d) and, if asked, the packed scores (T,)."""
 
@@ -82,6 +84,7 @@ class PackedEngine:
         scaling: float,
         dropout: float,
         want_scores: bool,
+        bias: PositionBias | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """See `Engine.attend`; the back end is chosen by device."""
         if ragged.total == 0:
@@ -90,7 +93,7 @@ class PackedEngine:
         backend = choose_backend(q_SHNd.device)
         q, k, v = (x[0].transpose(0, 1) for x in (q_SHNd, k_SHNd, v_SHNd))
         attended = backend(
-            q, k, v, ragged, scaling=scaling, dropout=dropout, want_scores=want_scores
+            q, k, v, ragged, scaling=scaling, dropout=dropout, want_scores=want_scores, bias=bias
         )
         return attended.out_THd[None], attended.scores_T
 
@@ -128,6 +131,7 @@ class PaddedEngine(PackedEngine):
         scaling: float,
         dropout: float,
         want_scores: bool,
+        bias: PositionBias | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """See `Engine.attend`."""
         out_BHLd, scores_BL = attend_grid(
@@ -138,6 +142,7 @@ class PaddedEngine(PackedEngine):
             scaling=scaling,
             dropout=dropout,
             want_scores=want_scores,
+            bias=bias,
         )
         return out_BHLd.transpose(1, 2), None if scores_BL is None else pack(scores_BL, ragged)
 

@@ -9,7 +9,8 @@ are other slots, not another mechanism.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,11 +80,16 @@ class TokenState:
         special_T: (T,) bool, the input's own first and last token of each sequence.
         source_T: (T,) int64, column of the token in the model's (B, L) input; −(l + 1) for a
             token merged in layer l.
+        position_T: (T,) float32, position of the token in the input, for families whose layers
+            look at positions; a merged token's is the mean of those it stands for. Else None.
+        memo: what layers derive from these very tokens and share (rotary tables).
     """
 
     ragged: Ragged
     special_T: Tensor
     source_T: Tensor
+    position_T: Tensor | None = None
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def ends_T(self) -> Tensor:
         """(T,) bool: first and last position of each current sequence."""
@@ -110,4 +116,7 @@ def tokens_after(tokens: TokenState, plan: PruningPlan, layer: int) -> TokenStat
     source = source_T.new_zeros(total + 1).index_copy_(0, plan.slot_T, source_T)
     special_T = tokens.special_T & plan.keep_T
     special = special_T.new_zeros(total + 1).index_copy_(0, plan.slot_T, special_T)
-    return TokenState(plan.after, special[:total], source[:total])
+    position_T = tokens.position_T
+    if position_T is not None:
+        position_T = apply_plan(position_T[:, None], plan)[:, 0]
+    return TokenState(plan.after, special[:total], source[:total], position_T)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from alpine_cli.pruning.attention import grid_probabilities
+from alpine_cli.pruning.bias import PositionBias
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.engines import PaddedEngine
 from alpine_cli.pruning.packed import Ragged
@@ -67,9 +68,10 @@ class ReferenceEngine(PaddedEngine):
         scaling: float,
         dropout: float,
         want_scores: bool,
+        bias: PositionBias | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """See `Engine.attend`; the attention matrix is computed whether or not it is read."""
-        probs = grid_probabilities(q_SHNd, k_SHNd, ragged, scaling=scaling)
+        probs = grid_probabilities(q_SHNd, k_SHNd, ragged, scaling=scaling, bias=bias)
         scores_T = None
         if want_scores:
             rows = [

@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from alpine_cli.pruning.attention import grid_probabilities
+from alpine_cli.pruning.bias import BiasRule, PositionBias
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.engines import Engine
 from alpine_cli.pruning.packed import Ragged
@@ -33,6 +34,7 @@ class PruningRun:
     """State of one forward pass.
 
     Attributes:
+        model: the base model that runs.
         config: what to prune.
         engine: how.
         pruned_layers: indices of the layers that prune.
@@ -44,6 +46,7 @@ class PruningRun:
         keeps_scores: whether `scores` is kept after use (tracing).
     """
 
+    model: nn.Module
     config: PruningConfig
     engine: Engine
     pruned_layers: tuple[int, ...]
@@ -82,12 +85,23 @@ class LayerRun:
         return self.tokens.ragged
 
     def attend(
-        self, q_SHNd: Tensor, k_SHNd: Tensor, v_SHNd: Tensor, scaling: float, dropout: float
+        self,
+        q_SHNd: Tensor,
+        k_SHNd: Tensor,
+        v_SHNd: Tensor,
+        scaling: float,
+        dropout: float,
+        rule: BiasRule | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attended values (S, N, H, d) and, where they were asked for, probabilities (B, H, L, L).
 
-        Scores are computed only if this layer prunes and its plan was not given.
+        Scores are computed only if this layer prunes and its plan was not given. `rule` biases
+        the logits by the tokens' positions, which the model's family must track then.
         """
+        bias = None
+        if rule is not None:
+            assert self.tokens.position_T is not None
+            bias = PositionBias(rule, self.tokens.position_T)
         wants_scores = self.prunes and self.run.given_plans is None
         out, scores_T = self.run.engine.attend(
             q_SHNd,
@@ -97,16 +111,19 @@ class LayerRun:
             scaling=scaling,
             dropout=dropout,
             want_scores=wants_scores,
+            bias=bias,
         )
         if scores_T is not None:
             self.run.scores[self.layer] = scores_T
-        return out, self._probabilities(q_SHNd, k_SHNd, scaling)
+        return out, self._probabilities(q_SHNd, k_SHNd, scaling, bias)
 
-    def _probabilities(self, q_SHNd: Tensor, k_SHNd: Tensor, scaling: float) -> Tensor | None:
+    def _probabilities(
+        self, q_SHNd: Tensor, k_SHNd: Tensor, scaling: float, bias: PositionBias | None
+    ) -> Tensor | None:
         if not self.run.want_attentions:
             return None
         q_BHLd, k_BHLd = (self.run.engine.to_grid(x, self.ragged) for x in (q_SHNd, k_SHNd))
-        return grid_probabilities(q_BHLd, k_BHLd, self.ragged, scaling=scaling)
+        return grid_probabilities(q_BHLd, k_BHLd, self.ragged, scaling=scaling, bias=bias)
 
     def shorten(self, hidden_SND: Tensor) -> Tensor:
         """Between attention and feed-forward: plan, apply, note the tokens of the next layer."""

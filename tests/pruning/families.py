@@ -10,9 +10,12 @@ from transformers import (
     BertConfig,
     DistilBertConfig,
     ElectraConfig,
+    ModernBertConfig,
     PreTrainedConfig,
     PreTrainedModel,
     RobertaConfig,
+    T5Config,
+    T5EncoderModel,
     XLMRobertaConfig,
 )
 
@@ -44,6 +47,27 @@ CONFIGS: dict[str, PreTrainedConfig] = {
         max_position_embeddings=130,
         initializer_range=0.2,
     ),
+    "modernbert": ModernBertConfig(
+        **_SHAPE,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        cls_token_id=1,
+        sep_token_id=2,
+        global_attn_every_n_layers=2,
+        local_attention=16,
+    ),
+    "t5": T5Config(
+        vocab_size=VOCABULARY,
+        d_model=48,
+        d_kv=12,
+        d_ff=64,
+        num_layers=LAYERS,
+        num_heads=4,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=32,
+        initializer_factor=1.0,
+    ),
 }
 FAMILIES = list(CONFIGS)
 ENGINES = ["packed", "padded", "reference"]
@@ -53,7 +77,10 @@ def make_model(family: str, *, attention: str = "sdpa", seed: int = 0) -> PreTra
     """A seeded encoder in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModel.from_config(CONFIGS[family], attn_implementation=attention).eval()
+        config = CONFIGS[family]
+        if family == "t5":  # AutoModel would add a decoder
+            return T5EncoderModel._from_config(config, attn_implementation=attention).eval()
+        return AutoModel.from_config(config, attn_implementation=attention).eval()
 
 
 def make_rows(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:

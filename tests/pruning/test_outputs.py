@@ -103,7 +103,8 @@ def test_nothing_is_recorded_once_a_trace_is_closed() -> None:
     assert len(outer.calls) == len(inner.calls) == 1
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# transformers has no head over T5's encoder that reads one token
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "t5"])
 def test_heads_that_read_the_first_token_work(family: str) -> None:
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(CONFIGS[family]).eval()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel
 
 from alpine_cli.pruning import PruningConfig, is_pruned, prune, unprune
 from tests.pruning.families import FAMILIES, make_batch, make_model, make_rows
@@ -26,7 +25,7 @@ def test_saved_weights_are_those_of_the_stock_model(family: str, tmp_path: Path)
     assert config == json.loads((tmp_path / "stock" / "config.json").read_text(encoding="utf-8"))
     assert "alpine" not in json.dumps(config)
 
-    loaded = AutoModel.from_pretrained(tmp_path / "pruned").eval()
+    loaded = type(model).from_pretrained(tmp_path / "pruned").eval()
     assert not is_pruned(loaded)
     batch = make_batch(make_rows([12, 5]), model.config.pad_token_id)
     assert torch.equal(loaded(**batch).last_hidden_state, stock(**batch).last_hidden_state)

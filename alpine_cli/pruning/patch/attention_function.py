@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from alpine_cli.pruning.bias import BiasRule, Window
 from alpine_cli.pruning.errors import PruningError
 from alpine_cli.pruning.run import LAYER_RUN, LayerRun
 
@@ -41,7 +42,11 @@ def _attend(
             " (not one of its layers), or unprune() it first"
         )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return layer_run.attend(query, key, value, scaling, dropout)
+    rule: BiasRule | None = kwargs.get("position_bias")
+    window = kwargs.get("sliding_window")
+    if window is not None:
+        rule = Window(window - 1)  # transformers counts the token itself
+    return layer_run.attend(query, key, value, scaling, dropout, rule)
 
 
 def divert(layer: nn.Module) -> list[tuple[nn.Module, Any]]:

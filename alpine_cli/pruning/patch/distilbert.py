@@ -7,14 +7,18 @@ is exchanged for the subclass below, and given back by `unprune`; weights are un
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers.models.distilbert.modeling_distilbert import TransformerBlock
 
-from alpine_cli.pruning.patch.family import Detach, Family, absolute_positions
+from alpine_cli.pruning.patch.family import (
+    Detach,
+    Family,
+    absolute_positions,
+    exchange_class,
+)
 from alpine_cli.pruning.run import LAYER_RUN, LayerRun
 
 __all__ = ["DISTILBERT", "PrunedTransformerBlock"]
@@ -45,21 +49,8 @@ def _layers(model: nn.Module) -> list[nn.Module]:
     return list(cast(nn.ModuleList, _encoder(model).layer))
 
 
-@dataclass(frozen=True, eq=False)
-class _GiveBackClass:
-    """Undoes `_attach`; a record rather than a closure, so that a copied model undoes its own."""
-
-    layer: nn.Module
-    stock: type[nn.Module]
-
-    def __call__(self) -> None:
-        self.layer.__class__ = self.stock
-
-
 def _attach(layer: nn.Module) -> Detach:
-    give_back = _GiveBackClass(layer, layer.__class__)
-    layer.__class__ = PrunedTransformerBlock
-    return give_back
+    return exchange_class(layer, PrunedTransformerBlock)
 
 
 DISTILBERT = Family("DistilBERT", ("distilbert",), _encoder, _layers, _attach, absolute_positions)

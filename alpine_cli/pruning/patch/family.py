@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Detach", "Family", "absolute_positions"]
+__all__ = ["Detach", "Family", "absolute_positions", "exchange_class"]
 
 Detach = Callable[[], None]
 """Undoes what `Family.attach` did to one layer. No closure: copies of a model copy it, too."""
@@ -39,7 +39,8 @@ class Family:
         layers: its layers in order.
         attach: make one layer call `LayerRun.shorten` (found in its keyword arguments under
             `run.LAYER_RUN`) on its hidden states between attention and feed-forward.
-        positions: position ids where the caller gave none.
+        positions: position ids where the caller gave none; None for models that take none.
+        tracks_positions: whether layers look at positions, so that tokens must carry theirs.
     """
 
     name: str
@@ -47,7 +48,8 @@ class Family:
     encoder: Callable[[nn.Module], nn.Module]
     layers: Callable[[nn.Module], list[nn.Module]]
     attach: Callable[[nn.Module], Detach]
-    positions: Positions
+    positions: Positions | None
+    tracks_positions: bool = False
 
 
 def absolute_positions(
@@ -55,3 +57,21 @@ def absolute_positions(
 ) -> Tensor:
     """Columns of the input, whatever its mask: BERT, ELECTRA, DistilBERT."""
     return torch.arange(shape[1], device=device).expand(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _GiveBackClass:
+    """Undoes `exchange_class`; no closure, so that a copied model undoes its own."""
+
+    layer: nn.Module
+    stock: type[nn.Module]
+
+    def __call__(self) -> None:
+        self.layer.__class__ = self.stock
+
+
+def exchange_class(layer: nn.Module, pruned: type[nn.Module]) -> Detach:
+    """Give a layer the forward of `pruned`, a subclass of its class, where no hook would do."""
+    give_back = _GiveBackClass(layer, layer.__class__)
+    layer.__class__ = pruned
+    return give_back

@@ -11,10 +11,20 @@ from alpine_cli.pruning.errors import UnsupportedModelError
 from alpine_cli.pruning.patch.bert import BERT, ELECTRA, ROBERTA, XLM_ROBERTA
 from alpine_cli.pruning.patch.distilbert import DISTILBERT
 from alpine_cli.pruning.patch.family import Family
+from alpine_cli.pruning.patch.modernbert import MODERNBERT
+from alpine_cli.pruning.patch.t5 import T5
 
 __all__ = ["FAMILIES", "find_base_model"]
 
-FAMILIES: tuple[Family, ...] = (ROBERTA, BERT, ELECTRA, DISTILBERT, XLM_ROBERTA)
+FAMILIES: tuple[Family, ...] = (
+    ROBERTA,
+    BERT,
+    ELECTRA,
+    DISTILBERT,
+    XLM_ROBERTA,
+    MODERNBERT,
+    T5,
+)
 
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 
@@ -60,6 +70,11 @@ def find_base_model(model: nn.Module) -> tuple[PreTrainedModel, Family]:
             f"{type(found).__name__} reads the hidden state of every input token, but pruning"
             f" removes tokens; prune its encoder ({type(found.base_model).__name__}) instead and"
             " use trace() to map what is left to input positions"
+        )
+    if hasattr(found.base_model, "decoder"):
+        raise UnsupportedModelError(
+            f"{type(found).__name__} has a decoder, which reads every position of its encoder, but"
+            " pruning removes positions; prune an encoder without decoder (T5EncoderModel) instead"
         )
     if getattr(found.config, "is_decoder", False):
         raise UnsupportedModelError(

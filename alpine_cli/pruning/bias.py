@@ -1,0 +1,59 @@
+"""What attention logits gain or lose by the positions of query and key.
+
+Encoders with absolute position embeddings need none of this: their tokens carry positions within.
+ModernBERT's local layers and T5's relative biases look at positions in every layer, so once tokens
+leave, a token must still know where it stood. `TokenState.position_T` holds that: a kept token's
+own position in the input, a merged token's mean of those it stands for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from alpine_cli.pruning.packed import Ragged, unpack
+
+__all__ = ["BiasRule", "PositionBias", "Window"]
+
+
+class BiasRule(Protocol):
+    """Positions → additive logits."""
+
+    def __call__(self, position_BL: Tensor) -> Tensor:
+        """(..., L) float32 positions → (..., H or 1, L, L); rows are queries, −inf hides a key."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Local attention: keys further than `half_width` positions from the query are hidden."""
+
+    half_width: float
+
+    def __call__(self, position_BL: Tensor) -> Tensor:
+        """See `BiasRule`; one map for all heads."""
+        distance = (position_BL[..., :, None] - position_BL[..., None, :]).abs()
+        hidden = torch.zeros_like(distance).masked_fill_(distance > self.half_width, -torch.inf)
+        return hidden.unsqueeze(-3)
+
+
+@dataclass(frozen=True)
+class PositionBias:
+    """A rule, bound to the positions of the T tokens at hand."""
+
+    rule: BiasRule
+    position_T: Tensor
+
+    def of_rows(self, start: int, stop: int) -> Tensor:
+        """(H or 1, n, n) of the sequence that stands in rows [start, stop)."""
+        return self.rule(self.position_T[start:stop])
+
+    def of_grid(self, ragged: Ragged) -> Tensor:
+        """(B, H or 1, L, L) over left-aligned padding.
+
+        Padding stands where its sequence begins, so that no query finds every key hidden.
+        """
+        grid_BL = unpack(self.position_T, ragged)
+        return self.rule(torch.where(ragged.mask_BL, grid_BL, grid_BL[:, :1]))
