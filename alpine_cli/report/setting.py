@@ -1,0 +1,90 @@
+"""The setting a result was taken in: all that results must share before they may be averaged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+from alpine_cli.results import Result
+
+__all__ = ["Setting", "describe_pruning", "setting_of"]
+
+# Of a result's settings, those that move a figure.
+_OPTIONS = ("flops_batch_size", "training_batch_size", "timed_samples", "dtype", "precision")
+_LIBRARIES = ("alpine-cli", "torch", "transformers")
+_BENCH_LIKE = ("bench", "flops", "memory", "throughput", "energy", "accuracy")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that results must share to be repeats of each other; the names are for people."""
+
+    kind: str
+    model: str
+    task: str
+    head: str
+    data: str
+    split: str
+    samples: str
+    pruning: str
+    baseline: str
+    batch_size: str
+    device: str
+    machine: str
+    software: str
+    options: str
+
+    def differs(self, other: Setting) -> list[str]:
+        """Names of the fields in which two settings differ."""
+        return [
+            f.name.replace("_", " ")
+            for f in fields(self)
+            if getattr(self, f.name) != getattr(other, f.name)
+        ]
+
+
+def setting_of(result: Result) -> Setting:
+    """The setting a result was taken in."""
+    subject, environment = result.subject, result.environment
+    settings = result.settings
+    gpus = ", ".join(gpu.name for gpu in environment.gpus)
+    versions = environment.versions
+    pruned, unpruned = result.variants.get("pruned"), result.variants.get("unpruned")
+    return Setting(
+        kind="bench" if result.kind in _BENCH_LIKE else result.kind,
+        model=subject.model,
+        task=subject.task,
+        head=subject.head,
+        data=subject.data,
+        split=subject.split,
+        samples=f"{subject.samples} of {subject.data_sha256[:12]}",
+        pruning=_plain(pruned.pruning if pruned else None),
+        baseline=_plain(unpruned.pruning if unpruned else None),
+        batch_size=str(settings.get("batch_size", "not said")),
+        device=str(settings.get("device", "not said")),
+        machine=f"{environment.cpu_model}, {environment.threads} threads, {gpus or 'no GPU'}",
+        software=", ".join(f"{name} {versions[name]}" for name in _LIBRARIES if name in versions),
+        options=_plain({name: settings[name] for name in _OPTIONS if name in settings}),
+    )
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def describe_pruning(result: Result) -> str:
+    """The pruning of a result in a few words: "even, α 1" plus what departs from the defaults."""
+    variant = result.variants.get("pruned")
+    pruning = (variant.pruning if variant is not None else None) or {}
+    if not pruning:
+        return "none"
+    words = [str(pruning.get("layers", "?"))]
+    if "alpha" in pruning:
+        alpha = pruning["alpha"]
+        words.append(f"α {alpha:g}" if isinstance(alpha, int | float) else f"α {alpha}")
+    usual = {"merge": "mean", "protect": "special", "engine": "packed"}
+    for name, value in pruning.items():
+        if name not in ("layers", "alpha") and value is not None and value != usual.get(name):
+            words.append(f"{name} {value}")
+    return ", ".join(words)
