@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.statistics import aggregate, compare_all, mean_interval, spread
+from alpine_cli.measure.timing import TimedPass, timed_pass
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import (
     Batch,
@@ -24,7 +22,6 @@ from alpine_cli.measure.workload import (
     Workload,
     WorkloadRequest,
     load_workload,
-    synchronise,
 )
 from alpine_cli.results import Figure, Part
 from alpine_cli.tasks.encoding import encode
@@ -34,24 +31,6 @@ __all__ = ["TimedPass", "measure_throughput", "timed_pass"]
 _LATENCY_SAMPLES = 32
 _LATENCY_ROUNDS = 3
 _TOKENISATION_RUNS = 3
-
-
-@dataclass(frozen=True)
-class TimedPass:
-    """One run: its wall time."""
-
-    seconds: float
-
-
-def timed_pass(variant: LoadedVariant, batches: Sequence[Batch]) -> TimedPass:
-    """Run all batches once, in inference mode, and wait for the device."""
-    with torch.inference_mode():
-        synchronise(variant.device)
-        start = time.perf_counter()
-        for batch in batches:
-            variant.forward(batch)
-        synchronise(variant.device)
-        return TimedPass(time.perf_counter() - start)
 
 
 def measure_throughput(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,232 @@
+"""Samples per second of training steps: forward, backward and AdamW, in training mode.
+
+    for every variant but `reference`:  own weights, own optimiser state
+    one run = one pass over a share of the timed batches, at the batch size of training
+    variants take turns in random order, each after a full pass of warm-up
+
+Dropout is active, as in fine-tuning. The learning rate is 0: AdamW does the same arithmetic, but
+the weights stay what they are, so that every run does the same work and a pruned model keeps
+pruning the same tokens. Clipping, schedules and the reading of data are left out.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import psutil
+import torch
+from torch.nn import functional as F
+
+from alpine_cli.measure.blocks import run_blocks
+from alpine_cli.measure.statistics import aggregate, compare_all, mean_interval, spread
+from alpine_cli.measure.timing import TimedPass
+from alpine_cli.measure.worker import report_progress
+from alpine_cli.measure.workload import Batch, LoadedVariant, Workload, synchronise
+from alpine_cli.results import Caution, Figure, Part
+
+__all__ = [
+    "TrainingRun",
+    "measure_training_steps",
+    "training_batches",
+    "training_optimiser",
+    "training_variants",
+]
+
+# A step costs about three forward passes; a quarter of the samples keeps runs about as long.
+_SHARE_OF_TIMED = 4
+_MIN_STEPS = 4
+_METHOD = (
+    "forward, backward and AdamW (learning rate 0, so that every run does the same work), training"
+    " mode with dropout"
+)
+
+
+class TrainingRun:
+    """Runs training steps of one variant; holds its optimiser. Leaves the weights unchanged."""
+
+    def __init__(self, variant: LoadedVariant) -> None:
+        self.variant = variant
+        self._optimiser = training_optimiser(variant)
+
+    def run(self, batches: Sequence[Batch]) -> TimedPass:
+        """One step on each of the batches, waiting for the device at the end.
+
+        The model is in training mode during the steps and in evaluation mode afterwards.
+        """
+        variant = self.variant
+        variant.model.train()
+        labels = [
+            torch.tensor([variant.encoded.labels[i] for i in batch.indices]) for batch in batches
+        ]
+        synchronise(variant.device)
+        start = time.perf_counter()
+        for batch, labels_B in zip(batches, labels, strict=True):
+            logits_B2 = variant.forward(batch)
+            F.cross_entropy(logits_B2.float(), labels_B.to(variant.device)).backward()
+            self._optimiser.step()
+            self._optimiser.zero_grad(set_to_none=True)
+        synchronise(variant.device)
+        seconds = time.perf_counter() - start
+        variant.model.eval()
+        return TimedPass(seconds)
+
+
+def training_optimiser(variant: LoadedVariant) -> torch.optim.AdamW:
+    """AdamW over all parameters with a learning rate of 0; its state is made in the first step."""
+    return torch.optim.AdamW(variant.model.parameters(), lr=0.0)
+
+
+def training_variants(workload: Workload) -> dict[str, LoadedVariant]:
+    """The variants whose training is measured: `reference` exists to be compared with only."""
+    return {name: found for name, found in workload.variants.items() if name != "reference"}
+
+
+def training_batches(
+    workload: Workload, batch_size: int, timed_samples: int | None
+) -> dict[str, list[Batch]]:
+    """Batches of training steps by variant: length-bucketed, a quarter of the timed samples.
+
+    Args:
+        batch_size: samples per step.
+        timed_samples: as many as inference is timed on; None: the whole split.
+    """
+    limit = (timed_samples or len(workload.samples)) // _SHARE_OF_TIMED
+    request = workload.request.model_copy(update={"batch_size": batch_size})
+    return replace(workload, request=request).timed_batches(max(limit, _MIN_STEPS * batch_size))
+
+
+def measure_training_steps(
+    workload: Workload,
+    pairs: Sequence[Sequence[str]],
+    *,
+    batch_size: int,
+    runs: int,
+    min_seconds: float,
+    timed_samples: int | None,
+) -> Part:
+    """The figure training_throughput of every variant, and its comparisons.
+
+    Memory that does not suffice makes the figures absent and loses nothing else, as far as it can
+    be told beforehand or is reported by the allocator.
+    """
+    variants = training_variants(workload)
+    reason = _lacks_memory(variants)
+    trainers: dict[str, TrainingRun] = {}
+    try:
+        if reason is None:
+            batches = training_batches(workload, batch_size, timed_samples)
+            trainers = {name: TrainingRun(variant) for name, variant in variants.items()}
+            for name, trainer in trainers.items():
+                report_progress(0, 1000, f"warm-up of training steps of {name}")
+                trainer.run(batches[name])
+            blocks = run_blocks(
+                list(trainers),
+                lambda name: trainers[name].run(batches[name]),
+                runs=runs,
+                min_seconds=min_seconds,
+                seed=workload.request.seed,
+                on_progress=lambda done, total, text: report_progress(
+                    done, total, f"training steps, {text}"
+                ),
+            )
+    except (
+        RuntimeError
+    ) as error:  # torch.OutOfMemoryError is one; a CPU allocator raises a bare one
+        if not _is_out_of_memory(error):
+            raise
+        reason = f"memory ran out at batch size {batch_size}: a smaller one may fit"
+    finally:
+        trainers.clear()
+        _release(variants)
+    if reason is not None:
+        caution = Caution(
+            code="not-measured", text=f"throughput of training steps was not measured: {reason}"
+        )
+        return Part(figures=[_absent(name, reason) for name in variants], cautions=[caution])
+    figures = [
+        _figure(name, [block.seconds for block in blocks[name]], batches[name], batch_size)
+        for name in variants
+    ]
+    comparisons = compare_all(figures, pairs, seed=workload.request.seed)
+    return Part(figures=figures, comparisons=comparisons)
+
+
+def _lacks_memory(variants: Mapping[str, LoadedVariant]) -> str | None:
+    """Why training cannot start; None if it can.
+
+    AdamW keeps two values per parameter, in every variant at once; gradients are freed after each
+    step, so that they count once. What activations need is not known beforehand.
+    """
+    sizes = [
+        sum(p.numel() * p.element_size() for p in variant.model.parameters())
+        for variant in variants.values()
+    ]
+    if not sizes:
+        return "no variant that can be trained"
+    needed = 2 * sum(sizes) + max(sizes)
+    device = next(iter(variants.values())).device
+    free = (
+        torch.cuda.mem_get_info(device)[0]
+        if device.type == "cuda"
+        else psutil.virtual_memory().available
+    )
+    if needed < free:
+        return None
+    return (
+        f"gradients and optimisers of {len(sizes)} variants need {needed / 2**30:.1f} GiB,"
+        f" {free / 2**30:.1f} GiB are free"
+    )
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _release(variants: Mapping[str, LoadedVariant]) -> None:
+    """Leave every model as it was found: evaluation mode, no gradients, no optimiser state."""
+    for variant in variants.values():
+        variant.model.eval()
+        variant.model.zero_grad(set_to_none=True)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _figure(
+    variant: str, seconds: Sequence[float], batches: Sequence[Batch], batch_size: int
+) -> Figure:
+    samples = sum(len(batch.indices) for batch in batches)
+    rates = [samples / second for second in seconds]
+    return Figure(
+        name="training_throughput",
+        variant=variant,
+        unit="samples/s",
+        # The harmonic mean of the rates is all work over all time.
+        value=float(aggregate(rates, "harmonic_mean")),
+        provenance="measured",
+        method=f"samples over wall time of training steps; {_METHOD}; one run = {len(batches)}"
+        f" steps on {samples} samples evenly spaced over the lengths, in length-bucketed batches"
+        f" of {batch_size}; variants take turns in random order after a full pass of warm-up",
+        better="higher",
+        n=len(rates),
+        aggregate="harmonic_mean",
+        interval=mean_interval(rates, "harmonic_mean"),
+        spread=spread(rates),
+        samples=rates,
+    )
+
+
+def _absent(variant: str, reason: str) -> Figure:
+    return Figure(
+        name="training_throughput",
+        variant=variant,
+        unit="samples/s",
+        value=None,
+        reason=reason,
+        provenance="absent",
+        method="not taken",
+        better="higher",
+    )
