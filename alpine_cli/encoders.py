@@ -6,6 +6,7 @@ No names and no files here; `hub` finds and loads, `models` puts heads on.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -20,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     RobertaConfig,
     RobertaModel,
+    T5EncoderModel,
 )
 
 from alpine_cli.errors import ModelError
@@ -60,6 +62,13 @@ def encoder_class(
     Raises:
         ModelError: transformers has no such class for this kind of model.
     """
+    if config.model_type == "t5":  # transformers' own choices would add a decoder
+        if for_classification:
+            raise ModelError(
+                "T5's sequence-classification head reads a decoder, which costs more than the"
+                " encoder that pruning shortens; take the head 'alpine'"
+            )
+        return T5EncoderModel, {}
     mapping = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING if for_classification else MODEL_MAPPING
     if type(config) not in mapping:
         what = "a sequence-classification head" if for_classification else "an encoder"
@@ -141,13 +150,14 @@ def max_tokens(encoder: PreTrainedModel) -> int:
     """How many tokens the encoder's position table can tell apart.
 
     RoBERTa counts positions from `padding_idx + 1`, which its embedding declares; others from 0.
-    Models without a position table (rotary) answer their config's `max_position_embeddings`.
+    Models without a position table answer their config's `max_position_embeddings` (rotary); those
+    that know distances only (T5) read any number.
     """
     for name, module in encoder.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             offset = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - offset
-    return int(getattr(encoder.config, "max_position_embeddings", 512))
+    return int(getattr(encoder.config, "max_position_embeddings", sys.maxsize))
 
 
 def check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

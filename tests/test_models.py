@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,16 @@ from transformers import (
     BertConfig,
     DistilBertConfig,
     ElectraConfig,
+    ModernBertConfig,
     RobertaModel,
+    T5Config,
     Trainer,
     TrainingArguments,
 )
 
 from alpine_cli.checkpoint import Checkpoint, save_checkpoint
 from alpine_cli.encoders import max_tokens, new_encoder, new_roberta
-from alpine_cli.errors import CheckpointError, ConfigError
+from alpine_cli.errors import CheckpointError, ConfigError, ModelError
 from alpine_cli.models import TaskModel, build_model, with_head
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.tasks import Collator, EncodedSplit, Sample, encode, resolve_task
@@ -184,12 +187,32 @@ def test_max_length_beyond_the_position_table(tiny_model_dir: Path):
             ),
             512,
         ),
+        (
+            ModernBertConfig(
+                vocab_size=200,
+                pad_token_id=0,
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                max_position_embeddings=99,
+            ),
+            99,
+        ),
+        (
+            T5Config(vocab_size=200, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2),
+            sys.maxsize,
+        ),
     ],
-    ids=["bert", "distilbert", "electra"],
+    ids=["bert", "distilbert", "electra", "modernbert", "t5"],
 )
 @pytest.mark.parametrize("head", ["alpine", "standard"])
 def test_other_families(config, tokens: int, head: str):
     torch.manual_seed(0)
+    if config.model_type == "t5" and head == "standard":
+        with pytest.raises(ModelError, match="take the head 'alpine'"):
+            new_encoder(config, for_classification=True)
+        return
     encoder = new_encoder(config, for_classification=head == "standard")
     model = with_head(encoder, DEFECT, head).eval()
     assert max_tokens(encoder) == tokens
