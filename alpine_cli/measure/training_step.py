@@ -29,7 +29,10 @@ from alpine_cli.results import Caution, Figure, Part
 
 __all__ = [
     "TrainingRun",
+    "is_out_of_memory",
+    "lacks_memory",
     "measure_training_steps",
+    "release",
     "training_batches",
     "training_optimiser",
     "training_variants",
@@ -113,7 +116,7 @@ def measure_training_steps(
     be told beforehand or is reported by the allocator.
     """
     variants = training_variants(workload)
-    reason = _lacks_memory(variants)
+    reason = lacks_memory(variants)
     trainers: dict[str, TrainingRun] = {}
     try:
         if reason is None:
@@ -135,12 +138,12 @@ def measure_training_steps(
     except (
         RuntimeError
     ) as error:  # torch.OutOfMemoryError is one; a CPU allocator raises a bare one
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         reason = f"memory ran out at batch size {batch_size}: a smaller one may fit"
     finally:
         trainers.clear()
-        _release(variants)
+        release(variants)
     if reason is not None:
         caution = Caution(
             code="not-measured", text=f"throughput of training steps was not measured: {reason}"
@@ -154,7 +157,7 @@ def measure_training_steps(
     return Part(figures=figures, comparisons=comparisons)
 
 
-def _lacks_memory(variants: Mapping[str, LoadedVariant]) -> str | None:
+def lacks_memory(variants: Mapping[str, LoadedVariant]) -> str | None:
     """Why training cannot start; None if it can.
 
     AdamW keeps two values per parameter, in every variant at once; gradients are freed after each
@@ -181,11 +184,12 @@ def _lacks_memory(variants: Mapping[str, LoadedVariant]) -> str | None:
     )
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an allocator gave up: CUDA's with a class of its own, a CPU's with words."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _release(variants: Mapping[str, LoadedVariant]) -> None:
+def release(variants: Mapping[str, LoadedVariant]) -> None:
     """Leave every model as it was found: evaluation mode, no gradients, no optimiser state."""
     for variant in variants.values():
         variant.model.eval()
