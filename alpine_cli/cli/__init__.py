@@ -98,9 +98,19 @@ COMMANDS: dict[str, CommandSpec] = {
         "Energy per sample and the CO2 it stands for.",
         _MEASURE,
     ),
+    "show": CommandSpec(
+        "alpine_cli.cli.show:show",
+        "A function's tokens, coloured by the layer that merged them away.",
+        _REPORT,
+    ),
     "report": CommandSpec(
         "alpine_cli.cli.report:report",
         "Rebuild tables, CSV, Excel and figures from result files.",
+        _REPORT,
+    ),
+    "compare": CommandSpec(
+        "alpine_cli.cli.compare:compare",
+        "Set the results of B against those of A; a gate for CI.",
         _REPORT,
     ),
     "import": CommandSpec(

@@ -1,0 +1,135 @@
+"""The changes from A to B as tables, one per subject and batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from alpine_cli.compare.judge import Change
+from alpine_cli.compare.match import Pair
+from alpine_cli.report.formatting import format_ratio, scale_for
+from alpine_cli.report.summary import ROWS, title_of
+from alpine_cli.report.tables import Cell, Column, Style, Table
+
+__all__ = ["change_tables"]
+
+_COLUMNS = [
+    Column("figure", numeric=False),
+    Column("variant", numeric=False),
+    Column("A"),
+    Column("B"),
+    Column("B / A"),
+    Column("B is", numeric=False),
+    Column("how", numeric=False),
+]
+_NOTES = [
+    "B / A: ratio, or the difference for shares; in brackets the 95 % confidence interval."
+    " undecided: the interval covers no change.",
+    "A and B are separate sessions and were not interleaved: for time, memory and energy the"
+    " interval holds the spread inside each session, not what differs between the two. To compare"
+    " two settings closely, measure them in one session (`alpine bench`).",
+]
+
+
+def change_tables(
+    changes: Sequence[Change], *, figures: Collection[str] | None = None
+) -> list[Table]:
+    """Tables in the order of the changes.
+
+    Args:
+        changes: what to show.
+        figures: show these beside the headline figures that could be compared; None shows all.
+    """
+    groups: dict[str, list[Change]] = {}
+    for change in changes:
+        if change.found.difference is None and figures is not None:
+            continue  # what neither side could take is told by `alpine bench`
+        if figures is None or change.pair.figure in ROWS or change.pair.figure in figures:
+            groups.setdefault(_title(change.pair), []).append(change)
+    return [
+        Table(
+            key=f"compare-{number}",
+            title=title,
+            columns=_COLUMNS,
+            rows=[_row(change) for change in group],
+            notes=_NOTES + _differences(group),
+        )
+        for number, (title, group) in enumerate(groups.items(), start=1)
+    ]
+
+
+def _title(pair: Pair) -> str:
+    result = pair.candidate.result
+    size = result.settings.get("batch_size")
+    return title_of(result) + ("" if size is None else f", batch size {size}")
+
+
+def _row(change: Change) -> list[Cell]:
+    pair, found = change.pair, change.found
+    values = [pair.baseline.figure.value, pair.candidate.figure.value]
+    scale = scale_for(pair.candidate.figure.unit, values)
+    a, b = (
+        Cell(scale.text(value), value=value)
+        if value is not None
+        else Cell("n/a", note=entry.figure.reason, style="absent")
+        for value, entry in zip(values, (pair.baseline, pair.candidate), strict=True)
+    )
+    interval = found.interval or found.difference_interval
+    style: Style = "better" if found.verdict == "better" else ""
+    label = ROWS.get(pair.figure, pair.figure.replace("_", " "))
+    return [
+        Cell(f"{label}, {scale.unit}".rstrip(", ")),
+        Cell(pair.variant),
+        a,
+        b,
+        Cell(
+            _change_text(change),
+            value=found.difference if pair.family == "metric" else found.ratio,
+            low=None if interval is None else interval.low,
+            high=None if interval is None else interval.high,
+        ),
+        Cell(_verdict(change), style="worse" if found.verdict == "worse" else style),
+        Cell(_how(change)),
+    ]
+
+
+def _change_text(change: Change) -> str:
+    found = change.found
+    if change.pair.family == "metric":
+        if found.difference is None:
+            return "-"
+        if found.difference_interval is None:
+            return f"{found.difference:+.4g}"
+    scale = scale_for(change.pair.candidate.figure.unit, [])
+    return format_ratio(found, scale)
+
+
+def _verdict(change: Change) -> str:
+    if change.found.verdict != "no difference shown":
+        return change.found.verdict
+    return "equal" if change.pair.family == "exact" else "undecided"
+
+
+def _how(change: Change) -> str:
+    """What the interval rests on, in a few words; the result of --json holds the whole method."""
+    found, a, b = change.found, change.pair.baseline.figure, change.pair.candidate.figure
+    if found.difference is None:
+        return found.reason or ""
+    if change.pair.family == "exact":
+        return "exact"
+    if found.p_value is not None:
+        return f"{b.n:,} samples, paired; McNemar p = {found.p_value:.2g}"
+    if found.difference_interval is not None:
+        paired = "not " if "independent" in found.difference_interval.method else ""
+        return f"{b.n:,} samples, {paired}paired"
+    if found.interval is not None and "unpaired" not in found.interval.method:
+        return f"{b.n} samples, two sessions"
+    runs = f"{len(a.samples or [])} and {len(b.samples or [])} runs"
+    return f"{runs}, two sessions" if found.interval is not None else f"{runs}: too few"
+
+
+def _differences(group: Sequence[Change]) -> list[str]:
+    """What else differs, once per variant."""
+    told = dict.fromkeys(
+        f"{change.pair.variant}: {note}" for change in group for note in change.pair.notes
+    )
+    return list(told)
