@@ -140,6 +140,11 @@ class Shown:
     truth: str | None = None
     about: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def verb(self) -> str:
+        """What a pruning layer does to a token, as a participle."""
+        return "merged away" if self.pruning.merge == "mean" else "removed"
+
 
 def show_functions(
     checkpoint: Checkpoint,
@@ -173,15 +178,17 @@ def show_functions(
         [{"rows": tuple(one.ids for one in read), "label": 0, "index": 0}]
     )
     inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
-    prune(model, pruning)
     whole = len(sources) == expected
+    pruned = unpruned = None
+    prune(model, pruning)
     with torch.inference_mode(), trace(model) as recorded:
-        pruned = _answer(model, inputs) if whole else _run_encoder(model, inputs)
-    unpruned = None
+        if whole:
+            pruned = _answer(model, inputs)
+        else:
+            model.encoder(**inputs)
     if whole:
         prune(model, replace(pruning, layers="none"))
-        with torch.inference_mode():
-            unpruned = _answer(model, inputs)
+        unpruned = _answer(model, inputs)
     functions = trace_functions(recorded.calls[0], read, [source.name for source in sources])
     return Shown(
         functions=tuple(functions),
@@ -199,10 +206,6 @@ def show_functions(
 def _answer(model: TaskModel, inputs: dict[str, Any]) -> Answer:
     probabilities = model.predict_proba(**inputs)[0].tolist()
     return Answer(model.task.label_names, tuple(probabilities))
-
-
-def _run_encoder(model: TaskModel, inputs: dict[str, Any]) -> None:
-    model.encoder(**inputs)
 
 
 def trace_functions(

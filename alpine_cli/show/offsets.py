@@ -128,7 +128,9 @@ def _cut_at(read: list[ReadToken], left_out: list[ReadToken]) -> int | None:
 
 def _collapsed(source: str) -> tuple[str, list[tuple[int, int]]]:
     """The text as `encode` collapses it, and per character of it the characters it stands for."""
-    words, origins, end = [], [], 0
+    words: list[str] = []
+    origins: list[tuple[int, int]] = []
+    end = 0
     for match in _WORD.finditer(source):
         if words:
             origins.append((end, match.start()))  # the blank: the whole run of white space

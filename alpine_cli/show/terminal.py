@@ -15,7 +15,7 @@ from rich.text import Text
 from alpine_cli.show.fates import Answer, Fate, FunctionFate, Shown
 from alpine_cli.show.layout import Piece, ink_on, layer_colours, pieces
 
-__all__ = ["answer_lines", "coloured", "legend", "length_lines", "marked", "piece_layer"]
+__all__ = ["answer_lines", "coloured", "heading", "legend", "length_lines", "marked", "piece_layer"]
 
 _BAR = 40
 _CUT_LINES = 12
@@ -36,6 +36,18 @@ def piece_layer(piece: Piece, tokens: tuple[Fate, ...]) -> tuple[bool, int | Non
     layers = [tokens[index].layer for index in piece.tokens]
     gone = [layer for layer in layers if layer is not None]
     return bool(layers), max(gone) if layers and len(gone) == len(layers) else None
+
+
+def heading(function: FunctionFate) -> str:
+    """The function in one line: how many tokens it has, and how many are left."""
+    read, lengths = function.read, function.lengths
+    text = f"{function.name}: {lengths[0]:,} tokens, {function.kept:,} stayed to the end"
+    merged = lengths[-1] - function.kept
+    if merged:
+        text += f", and {merged} merged token{'s' if merged > 1 else ''}"
+    if read.tokens_cut:
+        text += f"; {read.tokens_cut:,} more were cut off, the model reads {lengths[0]:,}"
+    return text
 
 
 def coloured(function: FunctionFate, pruned: tuple[int, ...]) -> Text:
@@ -102,14 +114,13 @@ def _shortened(text: str) -> str:
 
 def legend(shown: Shown, *, colour: bool) -> Text:
     """What the colours (or the marks) say, in words."""
-    verb = "merged away" if shown.pruning.merge == "mean" else "removed"
     cut = any(function.read.tokens_cut for function in shown.functions)
     text = Text()
     if not colour:
-        text.append(f"‹n:…› {verb} in layer n; unmarked: stayed to the end")
+        text.append(f"‹n:…› {shown.verb} in layer n; unmarked: stayed to the end")
         text.append("; ⟪…⟫ not read, the function is too long" if cut else "")
         return text
-    text.append(f"{verb} in layer ")
+    text.append(f"{shown.verb} in layer ")
     for layer, ground in layer_colours(shown.pruned_layers).items():
         text.append(f" {layer} ", style=f"{ink_on(ground)} on {ground}")
     text.append("  ")
