@@ -7,14 +7,14 @@ from typing import cast
 from torch import nn
 from transformers import PreTrainedModel
 
-from alpine_cli.pruning.errors import UnsupportedModelError
+from alpine_cli.pruning.errors import PruningError, UnsupportedModelError
 from alpine_cli.pruning.patch.bert import BERT, ELECTRA, ROBERTA, XLM_ROBERTA
 from alpine_cli.pruning.patch.distilbert import DISTILBERT
 from alpine_cli.pruning.patch.family import Family
 from alpine_cli.pruning.patch.modernbert import MODERNBERT
 from alpine_cli.pruning.patch.t5 import T5
 
-__all__ = ["FAMILIES", "find_base_model"]
+__all__ = ["FAMILIES", "find_base_model", "register"]
 
 FAMILIES: tuple[Family, ...] = (
     ROBERTA,
@@ -27,6 +27,20 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+
+
+def register(family: Family) -> None:
+    """Add a family of one's own, for this process; see `pruning.conformance` for how to check it.
+
+    Raises:
+        PruningError: one of its model types belongs to another family already.
+    """
+    for model_type in family.model_types:
+        other = _BY_MODEL_TYPE.get(model_type)
+        if other is not None and other != family:
+            raise PruningError(f"model type {model_type!r} belongs to the family {other.name}")
+    _BY_MODEL_TYPE.update(dict.fromkeys(family.model_types, family))
+
 
 # Their heads read the hidden state of every input token; a pruned encoder no longer has one each.
 _TOKEN_LEVEL_HEADS = (
@@ -96,4 +110,4 @@ def _outermost_pretrained(module: nn.Module) -> list[PreTrainedModel]:
 
 
 def _supported() -> str:
-    return ", ".join(family.name for family in FAMILIES)
+    return ", ".join(dict.fromkeys(family.name for family in _BY_MODEL_TYPE.values()))
