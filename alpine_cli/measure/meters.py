@@ -1,255 +1,154 @@
-"""Sources of energy figures: NVML's counter, RAPL's counters, and codecarbon's model.
+"""The best energy meter for each component of this machine.
 
-    component   measured                       modelled                    absent
-    gpu         NVML total energy counter      -                           no GPU in use
-    cpu         RAPL package domains           codecarbon (load and TDP)   -
-    ram         RAPL dram domains              codecarbon (per module)     -
+    component   measured                                   modelled                    absent
+    gpu         NVML energy counter, else power integrated -                           no GPU in use
+    cpu         RAPL package domains                       codecarbon (load and TDP)   -
+    ram         RAPL dram domains                          codecarbon (per module)     -
 
 A component is measured where a counter is readable, else modelled, else absent: `open_meters`
-decides, each meter says which, and nothing is ever filled in. codecarbon is used through its
-offline tracker only, with every output and look-up of it switched off: no network.
+decides, each meter says which, and nothing is ever filled in.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
-from alpine_cli.errors import MeasurementError
-from alpine_cli.measure.environment import nvml
-from alpine_cli.results import Provenance
+from alpine_cli.measure.codecarbon_meter import CodecarbonMeter
+from alpine_cli.measure.gpu_uuid import gpu_uuid_of
+from alpine_cli.measure.meter import COMPONENTS, Meter, Source
+from alpine_cli.measure.nvml_meter import NvmlMeter
+from alpine_cli.measure.rapl_meter import RAPL_ROOT, RaplMeter, RaplZones
+from alpine_cli.results import Caution
 
-__all__ = ["CodecarbonMeter", "Meter", "NvmlMeter", "RaplMeter", "Source", "open_meters"]
+__all__ = [
+    "COMPONENTS",
+    "CodecarbonMeter",
+    "Meter",
+    "Meters",
+    "NvmlMeter",
+    "RaplMeter",
+    "Source",
+    "gpu_uuid_of",
+    "open_meters",
+]
 
-RAPL_ROOT = Path("/sys/class/powercap")
 
+@dataclass
+class Meters:
+    """Opened meters, and what none of them covers. Windows as in `meter.Meter`.
 
-@dataclass(frozen=True)
-class Source:
-    """Where a component's figure comes from."""
+    Attributes:
+        meters: no two cover the same component.
+        absent: for every other component the reason.
+        rapl_denied: why the counters of CPU and memory could not be read, with the remedy; None
+            where they could, or where there are none.
+    """
 
-    provenance: Provenance
-    method: str
-
-
-class Meter(Protocol):
-    """Measures windows: `start()`, work, `stop()` -> joules per component. Windows do not nest."""
+    meters: list[Meter] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+    rapl_denied: RaplZones | None = None
 
     @property
-    def sources(self) -> Mapping[str, Source]:
-        """The components it covers."""
+    def sources(self) -> dict[str, Source]:
+        """Where each covered component comes from, in the order of `COMPONENTS`."""
+        found = {part: source for meter in self.meters for part, source in meter.sources.items()}
+        return {part: found[part] for part in COMPONENTS if part in found}
+
+    @property
+    def window_s(self) -> float:
+        """Seconds that a window should last at least; see `Meter.window_s`."""
+        return max((meter.window_s for meter in self.meters), default=1.0)
 
     def start(self) -> None:
-        """Open a window."""
+        """Open a window of every meter."""
+        for meter in self.meters:
+            meter.start()
 
     def stop(self) -> dict[str, float]:
-        """Close it; joules used since `start` for each key of `sources`."""
-
-    def close(self) -> None:
-        """Let go of whatever the meter holds."""
-
-
-class NvmlMeter:
-    """The energy counter of one GPU (Volta and later), in steps of about 20 to 100 ms."""
-
-    def __init__(self, library: Any, uuid: str) -> None:
-        self._library = library
-        self._handle = library.nvmlDeviceGetHandleByUUID(uuid)
-        self._read()  # an older card says here that it has no counter
-        self.sources = {
-            "gpu": Source("measured", f"NVML total energy counter of {uuid}, the whole board")
-        }
-
-    def _read(self) -> float:
-        millijoules: int = self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)
-        return millijoules / 1000
-
-    def start(self) -> None:
-        """Open a window."""
-        self._start = self._read()
-
-    def stop(self) -> dict[str, float]:
-        """Close it.
+        """Close them; joules by component.
 
         Raises:
-            MeasurementError: the counter went backwards (the driver was reloaded).
+            MeasurementError: a meter lost the window.
         """
-        joules = self._read() - self._start
-        if joules < 0:
-            raise MeasurementError("NVML's energy counter went backwards: was the driver reloaded?")
-        return {"gpu": joules}
-
-    def close(self) -> None:
-        """Shut NVML down."""
-        self._library.nvmlShutdown()
-
-
-class RaplMeter:
-    """Intel and AMD energy counters of all CPU packages and, where there are any, of memory."""
-
-    def __init__(self, root: Path = RAPL_ROOT) -> None:
-        self._zones: dict[str, list[Path]] = {"cpu": [], "ram": []}
-        for zone in sorted(root.glob("intel-rapl:*")):
-            name = (zone / "name").read_text().strip()
-            # "psys" covers the packages as well; counting both would count twice.
-            if name.startswith("package"):
-                self._zones["cpu"].append(zone)
-            elif name == "dram":
-                self._zones["ram"].append(zone)
-        self._zones = {part: zones for part, zones in self._zones.items() if zones}
-        self._range = {
-            zone: int((zone / "max_energy_range_uj").read_text())
-            for zones in self._zones.values()
-            for zone in zones
-        }
-        self._read()
-        domains = {"cpu": "package", "ram": "dram"}
-        self.sources = {
-            part: Source("measured", f"RAPL {domains[part]} domain(s), whole machine")
-            for part in self._zones
-        }
-
-    def _read(self) -> dict[Path, int]:
-        return {zone: int((zone / "energy_uj").read_text()) for zone in self._range}
-
-    def start(self) -> None:
-        """Open a window."""
-        self._start = self._read()
-
-    def stop(self) -> dict[str, float]:
-        """Close it. A counter that wrapped once within the window is put right."""
-        now = self._read()
-        joules = {}
-        for part, zones in self._zones.items():
-            micro = 0
-            for zone in zones:
-                step = now[zone] - self._start[zone]
-                micro += step if step >= 0 else step + self._range[zone]
-            joules[part] = micro / 1e6
+        joules: dict[str, float] = {}
+        for meter in self.meters:
+            joules |= meter.stop()
         return joules
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Close every meter; a library that fails at its own shutdown is not our business."""
+        for meter in self.meters:
+            with suppress(Exception):
+                meter.close()
 
-
-class CodecarbonMeter:
-    """codecarbon's offline model of CPU and memory power. An estimate, not a sensor."""
-
-    def __init__(self, parts: tuple[str, ...] = ("cpu", "ram")) -> None:
-        logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
-        from codecarbon import OfflineEmissionsTracker
-
-        self._parts = parts
-        self._windows = 0
-        # Every output and look-up is named, because a user's ~/.codecarbon.config could switch
-        # them on; a forced intensity keeps it from asking for one.
-        self._tracker = OfflineEmissionsTracker(
-            country_iso_code="FRA",
-            force_carbon_intensity_g_co2e_kwh=1.0,
-            electricitymaps_api_token="",
-            output_methods=[],
-            save_to_file=False,
-            save_to_api=False,
-            save_to_logger=False,
-            save_to_prometheus=False,
-            save_to_logfire=False,
-            measure_power_secs=1,
-            log_level="critical",
-            allow_multiple_runs=True,
-            gpu_ids=[],
-        )
-        self.start()
-        self.stop()  # the hardware is looked up in the first window
-        self.sources = {part: Source("modelled", self._describe(part)) for part in parts}
-
-    def _describe(self, part: str) -> str:
-        from codecarbon import __version__
-
-        name = f"codecarbon {__version__} (offline)"
-        if part == "ram":
-            return (
-                f"{name}: constant power for the installed memory modules, so proportional to time"
+    def cautions(self) -> list[Caution]:
+        """What a reader of figures from these meters must mind."""
+        modelled = [part for part, found in self.sources.items() if found.provenance == "modelled"]
+        if not modelled:
+            return []
+        remedy = "Readable RAPL counters (bare metal, Linux) would measure it"
+        if self.rapl_denied is not None:
+            remedy = f"{self.rapl_denied.reason}. {self.rapl_denied.remedy}"
+        return [
+            Caution(
+                code="energy-modelled",
+                text=f"energy of {', '.join(modelled)} is modelled, not measured",
+                effect="it follows run time and CPU load and shows no saving beyond them",
+                remedy=remedy,
             )
-        cpu = next((item for item in self._tracker._hardware if type(item).__name__ == "CPU"), None)
-        mode, watts = getattr(cpu, "_mode", "unknown"), getattr(cpu, "_tdp", None)
-        limit = f" and a full-load power of {watts:g} W" if watts else ""
-        if mode == "cpu_load":
-            return f"{name}: from the whole machine's CPU load{limit}, not a sensor"
-        return f"{name}, mode {mode}{limit}: constant power, so proportional to time"
-
-    def start(self) -> None:
-        """Open a window."""
-        self._windows += 1
-        self._tracker.start_task(f"window {self._windows}")
-
-    def stop(self) -> dict[str, float]:
-        """Close it.
-
-        Raises:
-            MeasurementError: codecarbon gave no figure.
-        """
-        data = self._tracker.stop_task(f"window {self._windows}")
-        if data is None:
-            raise MeasurementError("codecarbon gave no figure: its tracker did not start")
-        return {part: getattr(data, f"{part}_energy") * 3.6e6 for part in self._parts}
-
-    def close(self) -> None:
-        """Stop the tracker's thread."""
-        self._tracker.stop()
+        ]
 
 
-def open_meters(
-    gpu_uuid: str | None, *, rapl_root: Path = RAPL_ROOT
-) -> tuple[list[Meter], dict[str, str]]:
-    """The best meter for each component of this machine.
+def open_meters(gpu_uuids: Sequence[str | None], *, rapl_root: Path = RAPL_ROOT) -> Meters:
+    """The best meter for each component of this machine; never raises.
 
     Args:
-        gpu_uuid: the GPU that the work runs on, as NVML names it ("GPU-..."); None on CPU.
+        gpu_uuids: the GPUs that the work runs on, as `gpu_uuid_of` names them; empty on a CPU.
         rapl_root: where RAPL's zones are.
-
-    Returns:
-        The meters, and for each component that none of them covers the reason.
     """
-    meters: list[Meter] = []
-    absent: dict[str, str] = {}
-    if gpu_uuid is None:
-        absent["gpu"] = "the run used no GPU"
-    else:
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            meters.append(NvmlMeter(pynvml, gpu_uuid))
-        except Exception as error:
-            absent["gpu"] = f"NVML has no energy counter for it: {error}"
-    parts = {"cpu", "ram"}
-    try:
+    opened = Meters()
+    _open_gpus(opened, gpu_uuids)
+    missing = ["cpu", "ram"]
+    zones = RaplZones.find(rapl_root)
+    if zones.reason is None:
         rapl = RaplMeter(rapl_root)
-        if rapl.sources:
-            meters.append(rapl)
-            parts -= set(rapl.sources)
-    except (OSError, ValueError):
-        pass  # usual without root: energy_uj is readable by root only; the model takes over
-    if parts:
+        opened.meters.append(rapl)
+        missing = [part for part in missing if part not in rapl.sources]
+    elif zones.remedy is not None:
+        opened.rapl_denied = zones
+    if missing:
         try:
-            meters.append(CodecarbonMeter(tuple(sorted(parts))))
+            opened.meters.append(CodecarbonMeter(tuple(missing)))
         except Exception as error:
-            absent.update(dict.fromkeys(parts, f"no counter, and codecarbon failed: {error}"))
-    return meters, absent
+            reason = f"{zones.reason or 'no counter'}; and codecarbon failed: {error}"
+            opened.absent |= dict.fromkeys(missing, reason)
+    return opened
 
 
-def gpu_uuid_of(index: int) -> str | None:
-    """NVML's UUID of CUDA device `index`, found by torch so that CUDA_VISIBLE_DEVICES counts."""
-    import torch
+def _open_gpus(opened: Meters, uuids: Sequence[str | None]) -> None:
+    known = [uuid for uuid in uuids if uuid is not None]
+    if not uuids:
+        opened.absent["gpu"] = "the run used no GPU"
+        return
+    if len(known) < len(uuids):
+        opened.absent["gpu"] = (
+            "NVML's name of the GPU is unknown (no NVIDIA driver, or CUDA_VISIBLE_DEVICES picks"
+            " among different GPUs by index: set CUDA_DEVICE_ORDER=PCI_BUS_ID)"
+        )
+        return
+    try:
+        import pynvml
 
-    uuid = getattr(torch.cuda.get_device_properties(index), "uuid", None)
-    if uuid is not None:
-        return f"GPU-{uuid}"
-    with nvml() as library:
-        if library is None:
-            return None
-        found = library.nvmlDeviceGetUUID(library.nvmlDeviceGetHandleByIndex(index))
-        return found.decode() if isinstance(found, bytes) else str(found)
+        pynvml.nvmlInit()
+    except Exception as error:
+        opened.absent["gpu"] = f"NVML is not available: {error}"
+        return
+    try:
+        opened.meters.append(NvmlMeter(pynvml, known))
+    except Exception as error:
+        with suppress(Exception):
+            pynvml.nvmlShutdown()
+        opened.absent["gpu"] = str(error)
