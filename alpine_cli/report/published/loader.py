@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 TAGS = {
-    "R": "taken from a file of the authors' public replication package",
-    "F": "read by eye off a figure of the authors' public replication package",
+    "R": "from files of the authors' public replication package",
+    "F": "read by eye off figures of the authors' public replication package",
 }
 """How the figures of a table came here."""
 

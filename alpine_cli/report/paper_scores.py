@@ -1,0 +1,320 @@
+"""Tables A, B and F of the paper: scores with what they cost, and what merging is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from alpine_cli.report.paper_cells import (
+    NOT_MEASURED,
+    NOT_PUBLISHED,
+    figure_cell,
+    label,
+    printed,
+    printed_value,
+    source_notes,
+    sources,
+    times,
+)
+from alpine_cli.report.paper_differences import Marks, cost_differences, run_differences
+from alpine_cli.report.paper_runs import PAPER_ALPHA, Run, choose
+from alpine_cli.report.published import MODELS, PublishedCell, load_table
+from alpine_cli.report.tables import Cell, Column, Table
+
+__all__ = ["SCORES", "fits", "main_table", "merge_table"]
+
+SCORES = {"defect-detection": "accuracy", "clone-detection": "f1"}
+"""The metric the paper reports for each task, as our figures call it."""
+
+_STRATEGIES = ("none", "all", "even", "odd")
+_BENCH_LIKE = ("bench", "flops", "throughput", "accuracy", "memory", "energy")
+_GIGA = 1e9
+_SHARE = 0.01
+
+
+def main_table(letter: str, runs: Sequence[Run]) -> Table | None:
+    """Table A or B: score, multiply-adds and throughput of every strategy; None without ours.
+
+    The published rows come first, each with ours beside it; below them our runs that have no cell
+    in the paper (other models, other α), settings of sweeps left out.
+    """
+    published = load_table(letter)
+    task = published.cells[0].task
+    assert task is not None
+    ours = [run for run in runs if run.task == task and _has_any(run)]
+    if not ours:
+        return None
+    marks = Marks()
+    rows: list[list[Cell]] = []
+    placed: list[Run] = []
+    for model in MODELS:
+        for layers in _STRATEGIES:
+            fitting = [run for run in ours if fits(run, model, layers)]
+            placed += fitting
+            cell = published.cell(layers, task=task, model=model)
+            rows.append(_row(model, layers, task, cell, fitting, marks))
+            if layers == "none":
+                engine = [run for run in ours if _is_unpruned(run, model)]
+                placed += engine
+                for setting in dict.fromkeys(run.setting for run in engine):
+                    same = [run for run in engine if run.setting == setting]
+                    rows.append(_row(model, setting, task, None, same, marks))
+    rest = [r for r in ours if not any(r is run for run in placed)]
+    swept = [run for run in rest if run.result.kind not in _BENCH_LIKE]
+    rest = [run for run in rest if run.result.kind in _BENCH_LIKE]
+    for model, setting in dict.fromkeys((run.model, run.setting) for run in rest):
+        same = [run for run in rest if (run.model, run.setting) == (model, setting)]
+        rows.append(_row(model, setting, task, None, same, marks))
+    unit = published.quantities["throughput"].unit
+    score = published.quantities["score"].title
+    notes = [
+        "Ours: none is transformers as it ships, padded (stock); none with an engine's name is that"
+        " engine without pruning. Factors of pruned rows are against the latter where it was"
+        " measured, so they hold the gain of pruning alone; [low, high] are 95 % confidence"
+        " intervals. Published factors of the multiply-adds are as printed, those of the"
+        f" {unit} are computed from the column.",
+        *marks.notes(),
+        *source_notes(published),
+    ]
+    if swept:
+        notes.append(
+            f"{len(swept)} settings of sweeps have no cell in the paper; their own tables show"
+            " them."
+        )
+    return Table(
+        key=f"table-{letter.lower()}",
+        title=f"Table {letter}. {published.title}: the published figures and ours",
+        columns=[
+            Column("model", numeric=False),
+            Column("layers", numeric=False),
+            Column(f"{score}, published", "%"),
+            Column(f"{score}, ours", "%"),
+            Column("multiply-adds (× fewer), published", "GMACs"),
+            Column("multiply-adds (× fewer), ours", "GMACs"),
+            Column("throughput (× faster), published", unit),
+            Column("throughput (× faster), ours", unit),
+            Column("our results", numeric=False),
+            Column("see notes", numeric=False),
+        ],
+        rows=rows,
+        notes=notes,
+    )
+
+
+def _has_any(run: Run) -> bool:
+    names = (SCORES[run.task], "total_macs", "throughput")
+    return any(run.figure(name) is not None for name in names)
+
+
+def _is_unpruned(run: Run, model: str) -> bool:
+    return run.in_paper and run.model == model and not run.prunes and not run.is_stock
+
+
+def fits(run: Run, model: str, layers: str) -> bool:
+    """Whether a run stands for the published cell of that model and strategy."""
+    if not run.in_paper or run.model != model or run.layers != layers:
+        return False
+    if layers == "none":
+        return run.is_stock
+    if run.engine == "reference":  # the published algorithm's own engine has rows of its own
+        return False
+    return run.alpha == PAPER_ALPHA and run.merge == "mean"
+
+
+def _row(
+    model: str,
+    layers: str,
+    task: str,
+    cell: PublishedCell | None,
+    fitting: list[Run],
+    marks: Marks,
+) -> list[Cell]:
+    metric = SCORES[task]
+    chosen = {
+        quantity: (choose(fitting, name), fitting)
+        for quantity, name in (("score", metric), ("macs", "total_macs"), ("speed", "throughput"))
+    }
+    score, macs, speed = (chosen[quantity][0] for quantity in ("score", "macs", "speed"))
+    differences: list[str] = []
+    if cell is not None:
+        for run in (score, macs):
+            if run is not None:
+                differences += run_differences(run)
+        differences += cost_differences(macs, speed)
+    return [
+        label(model, published=cell is not None),
+        label(layers, published=cell is not None),
+        printed(cell, "score", 2),
+        figure_cell(score, fitting, metric, _SHARE),
+        _published_macs(cell),
+        figure_cell(macs, fitting, "total_macs", _GIGA, factor=True),
+        _published_speed(cell),
+        figure_cell(speed, fitting, "throughput", factor=True),
+        sources(chosen) if fitting else Cell(""),
+        Cell(marks.of(differences)),
+    ]
+
+
+def _published_macs(cell: PublishedCell | None) -> Cell:
+    found = printed(cell, "macs")
+    if cell is None or "reduction" not in cell.values:
+        return found
+    notes = [cell.notes[name] for name in ("macs", "reduction") if name in cell.notes]
+    text = f"{found.text} ({times(cell.values['reduction'])})"
+    assert found.value is not None
+    return printed_value(text, found.value, "; ".join(notes) or None)
+
+
+def _published_speed(cell: PublishedCell | None) -> Cell:
+    found = printed(cell, "throughput", 2)
+    if cell is None or cell.layers == "none" or found.value is None:
+        return found
+    table = load_table("A" if cell.task == "defect-detection" else "B")
+    none = table.value("throughput", "none", task=cell.task, model=cell.model)
+    return printed_value(f"{found.text} ({times(found.value / none)})", found.value)
+
+
+def merge_table(runs: Sequence[Run]) -> Table | None:
+    """Table F: score with and without the merged token; None without a run that drops tokens."""
+    dropping = [r for r in runs if r.task in SCORES and r.merge == "none" and r.prunes]
+    dropping = [run for run in dropping if run.value(SCORES[run.task]) is not None]
+    if not dropping:
+        return None
+    published = load_table("F")
+    marks = Marks()
+    rows: list[list[Cell]] = []
+    placed: list[Run] = []
+    for cell in published.cells:
+        if cell.merge != "mean":
+            continue
+        assert cell.model is not None
+        fitting = [
+            run
+            for run in dropping
+            if run.in_paper
+            and (run.task, run.model, run.layers) == (cell.task, cell.model, cell.layers)
+            and run.alpha == PAPER_ALPHA
+        ]
+        placed += fitting
+        without = published.cell(cell.layers, task=cell.task, model=cell.model, merge="none")
+        rows.append(_merge_row(cell, without, fitting, runs, marks))
+    rest = [run for run in dropping if not any(run is other for other in placed)]
+    for key in dict.fromkeys((run.task, run.model, run.setting, run.protect) for run in rest):
+        same = [r for r in rest if (r.task, r.model, r.setting, r.protect) == key]
+        rows.append(_merge_row(None, None, same, runs, marks))
+    return Table(
+        key="table-f",
+        title=f"Table F. {published.title}: the published scores and ours",
+        columns=[
+            Column("task", numeric=False),
+            Column("model", numeric=False),
+            Column("layers", numeric=False),
+            Column("merged, published", "%"),
+            Column("dropped, published", "%"),
+            Column("gain of merging, published", "points"),
+            Column("merged, ours", "%"),
+            Column("dropped, ours", "%"),
+            Column("gain of merging, ours", "points"),
+            Column("our results", numeric=False),
+            Column("see notes", numeric=False),
+        ],
+        rows=rows,
+        notes=[
+            "Scores: accuracy for defect detection, F1 for clone detection. Ours are set against"
+            " each other only where both ran on the same samples with the same layers and α.",
+            *marks.notes(),
+            *source_notes(published),
+        ],
+    )
+
+
+def _merge_row(
+    merged: PublishedCell | None,
+    dropped: PublishedCell | None,
+    fitting: list[Run],
+    runs: Sequence[Run],
+    marks: Marks,
+) -> list[Cell]:
+    """A row of table F: the published pair, or none, and the best pair of ours."""
+    is_published = merged is not None
+    metric = SCORES[(merged.task if merged is not None else None) or fitting[0].task]
+    without = choose(fitting, metric)
+    partners = [] if without is None else [run for run in runs if _is_partner(run, without)]
+    with_merge = _partner(partners, without, metric)
+    differences: list[str] = []
+    if is_published and without is not None:
+        differences += run_differences(without)
+    if (
+        without is not None
+        and with_merge is not None
+        and _checkpoint(without) == _checkpoint(with_merge)
+    ):
+        differences.append(
+            "Ours: merging was switched on and off on the same weights; whether the published pair"
+            " was fine-tuned apart is not told"
+        )
+    if merged is not None and dropped is not None:
+        gain = merged.values["score"] - dropped.values["score"]
+        published_gain = printed_value(f"{gain:+.2f}", gain, merged.notes.get("score"))
+        names: list[str] = [merged.task or "", merged.model or "", merged.layers]
+    else:
+        published_gain = NOT_PUBLISHED
+        words = [word for word in fitting[0].setting.split(", ") if word != "dropped"]
+        names = [fitting[0].task, fitting[0].model, ", ".join(words)]
+    return [
+        *[label(name, published=is_published) for name in names],
+        printed(merged, "score", 2),
+        printed(dropped, "score", 2),
+        published_gain,
+        figure_cell(with_merge, partners, metric, _SHARE),
+        figure_cell(without, fitting, metric, _SHARE),
+        _gain_cell(with_merge, without, metric),
+        sources({"merged": (with_merge, partners), "dropped": (without, fitting)}),
+        Cell(marks.of(differences)),
+    ]
+
+
+def _checkpoint(run: Run) -> str:
+    return run.result.variants[run.variant].checkpoint_sha256
+
+
+def _is_partner(run: Run, without: Run) -> bool:
+    """Whether a run differs from one without merging in nothing but merging (and the weights)."""
+    return (
+        run.merge == "mean"
+        and run.prunes
+        and run.result.subject.data_sha256 == without.result.subject.data_sha256
+        and (run.task, run.model, run.layers, run.alpha, run.protect)
+        == (without.task, without.model, without.layers, without.alpha, without.protect)
+    )
+
+
+def _partner(partners: list[Run], without: Run | None, metric: str) -> Run | None:
+    """The run with merging: of the same result or the same weights before any other."""
+    if without is None:
+        return None
+    for nearer in (
+        [run for run in partners if run.result.id == without.result.id],
+        [run for run in partners if _checkpoint(run) == _checkpoint(without)],
+        partners,
+    ):
+        found = choose(nearer, metric)
+        if found is not None:
+            return found
+    return None
+
+
+def _gain_cell(merged: Run | None, dropped: Run | None, metric: str) -> Cell:
+    if merged is None or dropped is None:
+        return NOT_MEASURED
+    ours, without = merged.value(metric), dropped.value(metric)
+    assert ours is not None
+    assert without is not None
+    gain = 100 * (ours - without)
+    text = f"{gain:+.2f}"
+    if merged.result.id == dropped.result.id:
+        found = merged.result.comparison(metric, merged.variant, dropped.variant)
+        if found is not None and found.difference_interval is not None:
+            low = 100 * found.difference_interval.low
+            high = 100 * found.difference_interval.high
+            return Cell(f"{text} [{low:+.2f}, {high:+.2f}]", gain, low, high)
+    return Cell(text, gain)
