@@ -166,6 +166,9 @@ class Settings:
         """The value that `path` got; `limit: 0` is also the value of `limit.train`."""
         value: Any = self.values
         for part in path:
+            if isinstance(value, list) and part.isdigit() and int(part) < len(value):
+                value = value[int(part)]
+                continue
             if not isinstance(value, Mapping):
                 return value
             value = value.get(part)

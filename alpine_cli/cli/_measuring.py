@@ -1,4 +1,4 @@
-"""What the measuring commands share: their options, progress, the printed table, the result file.
+"""What the measuring commands share: their options, and the way from options to a result file.
 
 A command builds `MeasureOptions` and calls `measure`; results go to a directory that only grows,
 so there is no --force here: no result is ever overwritten.
@@ -6,22 +6,15 @@ so there is no --force here: no result is ever overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from alpine_cli.cli._common import console, error_console, print_json
-from alpine_cli.errors import OutputExistsError
-from alpine_cli.files import refuse_existing
-
-if TYPE_CHECKING:
-    from rich.text import Text
-
-    from alpine_cli.measure.bench import OnProgress
-    from alpine_cli.results import Result
+from alpine_cli.cli._common import error_console, print_json
+from alpine_cli.cli._progress import show_progress
+from alpine_cli.cli._result_table import print_result
 
 __all__ = [
     "BaselineOption",
@@ -109,128 +102,38 @@ PueOption = Annotated[
     float, typer.Option("--pue", help="Power usage effectiveness of the site, 1 or more.")
 ]
 
-_VERDICT_STYLE = {"better": "green", "worse": "red"}
-_SHORT_VERDICT = {"no difference shown": "undecided"}
-
 
 def measure(kinds: Sequence[str], *, output: Path, as_json: bool, **options: Any) -> None:
-    """Measure, write the result file, print the result.
+    """Measure one cell, write the result file, print the result.
 
     Args:
         kinds: names of `measure.bench.KINDS`.
         output: directory of result files.
         as_json: print the result file instead of the table.
-        options: fields of `measure.plan.MeasureOptions`.
+        options: fields of `measure.options.MeasureOptions`.
 
     Raises:
-        OutputExistsError: `output` or a parent of it is a file.
+        OutputExistsError: `output` or a parent of it is a file, or may not be written to.
     """
-    if output.exists() and not output.is_dir():
-        raise OutputExistsError(
-            f"{output}: is a file; --output names the directory of result files"
-        )
-    refuse_existing(output, force=True)  # before hours of measuring, not after
-    from alpine_cli.measure.bench import run_measures
-    from alpine_cli.measure.plan import MeasureOptions
+    from alpine_cli.measure.options import MeasureOptions
+    from alpine_cli.measure.session import check_output
+
+    check_output(output)
+    from alpine_cli.measure.bench import measure_cell
+    from alpine_cli.measure.environment import describe_environment
+    from alpine_cli.measure.session import plan_cells
     from alpine_cli.result_files import write_result
 
     if "timed_samples" in options:
         options["timed_samples"] = options["timed_samples"] or None
-    with _progress(kinds) as on_progress:
-        result = run_measures(MeasureOptions(**options), kinds, on_progress)
+    (plan,) = plan_cells([MeasureOptions(**options)])
+    with show_progress() as watcher:
+        watcher.planned([plan], kinds, [[]])
+        environment = describe_environment(threads=plan.options.threads, seed=plan.options.seed)
+        result = measure_cell(plan, kinds, environment, watcher=watcher.cell(0))
     path = write_result(result, output)
     if as_json:
         print_json(result)
     else:
         print_result(result)
     error_console().print(f"\nwritten: {path}", markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress(kinds: Sequence[str]) -> Iterator[OnProgress]:
-    """A bar per measure on stderr; nothing where stderr is no terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.fields[kind]:<11}"),
-        BarColumn(bar_width=30),
-        TimeElapsedColumn(),
-        TextColumn("[dim]{task.description}"),
-    )
-    terminal = error_console()
-    with Progress(
-        *columns, console=terminal, transient=True, disable=not terminal.is_terminal
-    ) as bars:
-        tasks = {
-            kind: bars.add_task("waiting", total=None, start=False, kind=kind) for kind in kinds
-        }
-
-        def show(kind: str, done: int, total: int, text: str) -> None:
-            for earlier in kinds[: kinds.index(kind)]:
-                bars.update(tasks[earlier], total=1, completed=1, description="done")
-                bars.stop_task(tasks[earlier])
-            if not bars.tasks[tasks[kind]].started:
-                bars.start_task(tasks[kind])
-            bars.update(tasks[kind], completed=done, total=total, description=text)
-
-        yield show
-
-
-def print_result(result: Result) -> None:
-    """The one table, the lengths, and what the reader must mind."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from alpine_cli.report.summary import summarise, title_of
-
-    variants = list(result.variants)
-    has_pruned = "pruned" in variants
-    table = Table(
-        title=title_of(result),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    table.add_column("", no_wrap=True)
-    for variant in variants:
-        table.add_column(variant, justify="right", no_wrap=True)
-    if has_pruned:
-        table.add_column(
-            Text("pruned / unpruned\nmetrics: difference"), justify="right", no_wrap=True
-        )
-        table.add_column("pruning is", no_wrap=True)
-    table.add_column("unpruned\n/ stock", justify="right", no_wrap=True)
-    table.add_column("how", style="dim", no_wrap=True)
-    for row in summarise(result):
-        cells: list[str | Text] = [f"{row.label}, {row.scale.unit}".rstrip(", ")]
-        cells += [row.cell(variant) for variant in variants]
-        if has_pruned:
-            cells += [Text(row.ratio.replace(" pts", "")), _verdict(row.verdict)]
-        cells += [row.engine_ratio.partition(" ")[0], row.method]
-        table.add_row(*cells)
-    out = console()
-    out.print(table)
-    if has_pruned:
-        out.print(
-            "In brackets: 95 % confidence intervals. undecided: the interval covers no difference;"
-            " not judged: too few runs.",
-            markup=False,
-            highlight=False,
-        )
-    for series in result.series:
-        if series.name == "mean_length" and series.variant == "pruned":
-            lengths = "  ".join("-" if y is None else f"{y:.0f}" for y in series.y)
-            out.print(f"mean tokens entering each layer, and left: {lengths}", highlight=False)
-    for name, described in result.variants.items():
-        out.print(f"{name}: {described.description}", style="dim", markup=False, highlight=False)
-    for caution in result.cautions:
-        error_console().print(f"mind: {caution}", style="yellow", markup=False, highlight=False)
-
-
-def _verdict(verdict: str) -> Text:
-    from rich.text import Text
-
-    return Text(_SHORT_VERDICT.get(verdict, verdict), style=_VERDICT_STYLE.get(verdict, ""))

@@ -1,57 +1,214 @@
-"""`alpine bench`: accuracy, FLOPs, memory, throughput and CO2, pruned against unpruned."""
+"""`alpine bench`: accuracy, FLOPs, memory, throughput, energy and CO2, pruned against unpruned."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from alpine_cli.cli import _measuring as m
 from alpine_cli.cli._common import (
     AlphaOption,
-    CheckpointOption,
     DataOption,
-    DeviceOption,
     JsonOption,
     LayersOption,
     LimitOption,
+    error_console,
+    print_json,
 )
+from alpine_cli.errors import ConfigError, MeasurementError
+
+if TYPE_CHECKING:
+    from alpine_cli.measure.cells import Axes
+    from alpine_cli.measure.options import MeasureOptions, Preset
+    from alpine_cli.measure.session import Measured
 
 __all__ = ["bench"]
 
 
+def _preset_default(plain: str, quick: str | None = None, thorough: str | None = None) -> str:
+    """For --help: what an option is under each preset, where they differ."""
+    told = [plain]
+    told += [f"quick: {quick}"] if quick else []
+    told += [f"thorough: {thorough}"] if thorough else []
+    return "; ".join(told)
+
+
 def bench(
-    checkpoint: CheckpointOption,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--checkpoint",
+            help="A ckpt.pt of `alpine finetune` or `alpine import`; may be given several times,"
+            " e.g. for several seeds.",
+            metavar="FILE",
+        ),
+    ] = None,
+    cells: Annotated[
+        Path | None,
+        typer.Option(
+            "--cells",
+            help="YAML file of checkpoints, batch_sizes, devices, defaults and overrides;"
+            " options given here win over it.",
+            metavar="FILE",
+        ),
+    ] = None,
     data: DataOption = None,
     baseline: m.BaselineOption = None,
-    split: m.SplitOption = "test",
+    split: Annotated[
+        str | None, typer.Option("--split", help="train, valid or test.", show_default="test")
+    ] = None,
     limit: LimitOption = None,
-    batch_size: m.BatchSizeOption = 32,
-    device: DeviceOption = None,
+    batch_size: Annotated[
+        str | None,
+        typer.Option(
+            "--batch-size",
+            help="Samples per forward pass; several as a list: 1,32.",
+            metavar="N[,N…]",
+            show_default="32",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            help="cpu, cuda or cuda:N; several as a list: cpu,cuda. Default: cuda where there is"
+            " one.",
+            metavar="NAME[,NAME…]",
+        ),
+    ] = None,
     layers: LayersOption = None,
     alpha: AlphaOption = None,
     merge: m.MergeOption = None,
     protect: m.ProtectOption = None,
     engine: m.EngineOption = None,
-    reference: m.ReferenceOption = False,
+    reference: Annotated[
+        bool | None,
+        typer.Option("--reference", help="Measure the published algorithm's engine, too (slow)."),
+    ] = None,
     threads: m.ThreadsOption = None,
-    runs: m.RunsOption = 10,
-    min_seconds: m.MinSecondsOption = 10.0,
-    timed_samples: m.TimedSamplesOption = 256,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="About a minute on a small model: fewer runs, fewer samples, no training steps."
+            " Options given win.",
+        ),
+    ] = False,
+    thorough: Annotated[
+        bool,
+        typer.Option(
+            "--thorough",
+            help="To publish: more and longer runs over all samples. Options given win.",
+        ),
+    ] = False,
+    runs: Annotated[
+        int | None,
+        typer.Option(
+            "--runs",
+            min=1,
+            help="At least so many runs of each variant.",
+            show_default=_preset_default("10", "5", "30"),
+        ),
+    ] = None,
+    min_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--min-seconds",
+            min=0,
+            help="And at least so many seconds of each.",
+            show_default=_preset_default("10", "1", "30"),
+        ),
+    ] = None,
+    timed_samples: Annotated[
+        int | None,
+        typer.Option(
+            "--timed-samples",
+            min=0,
+            help="One run passes over about so many samples, evenly spaced over the lengths of"
+            " the split; 0: over all.",
+            show_default=_preset_default("256", "64", "0"),
+        ),
+    ] = None,
     memory_runs: Annotated[
-        int, typer.Option("--memory-runs", min=1, help="Fresh processes per memory figure.")
-    ] = 5,
+        int | None,
+        typer.Option(
+            "--memory-runs",
+            min=1,
+            help="Fresh processes per memory figure.",
+            show_default=_preset_default("5", "1", "10"),
+        ),
+    ] = None,
     training_memory: Annotated[
-        bool, typer.Option(help="Measure the memory of a training step, too.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--training-memory/--no-training-memory",
+            help="Measure the memory of a training step, too.",
+            show_default=_preset_default("yes", "no"),
+        ),
+    ] = None,
+    training_throughput: Annotated[
+        bool | None,
+        typer.Option(
+            "--training-throughput/--no-training-throughput",
+            help="Time training steps, too.",
+            show_default=_preset_default("yes", "no"),
+        ),
+    ] = None,
+    training_energy: Annotated[
+        bool | None,
+        typer.Option(
+            "--training-energy/--no-training-energy",
+            help="Measure the energy of training steps, too.",
+            show_default=_preset_default("yes", "no"),
+        ),
+    ] = None,
     training_batch_size: Annotated[
-        int, typer.Option("--training-batch-size", min=1, help="Samples of that training step.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            "--training-batch-size", min=1, help="Samples of those steps.", show_default="8"
+        ),
+    ] = None,
+    latency: Annotated[
+        bool | None,
+        typer.Option(
+            "--latency/--no-latency", help="Time single samples, too.", show_default="yes"
+        ),
+    ] = None,
+    anatomy: Annotated[
+        bool | None,
+        typer.Option(
+            "--anatomy/--no-anatomy",
+            help="Take the speed-up apart: what becomes of the saved multiply-adds.",
+            show_default=_preset_default("yes", "no"),
+        ),
+    ] = None,
     country: m.CountryOption = None,
     carbon_intensity: m.CarbonIntensityOption = None,
-    pue: m.PueOption = 1.0,
-    seed: m.SeedOption = 0,
+    pue: Annotated[
+        float | None,
+        typer.Option(
+            "--pue", help="Power usage effectiveness of the site, 1 or more.", show_default="1"
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Of batch order, interleaving and resampling.",
+            show_default="0",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Go on with the same bench where it was interrupted, or throw its parts away."
+            " Without either, parts of the same bench are an error.",
+        ),
+    ] = None,
     output: m.ResultsOption = Path("results"),
     json_: JsonOption = False,
 ) -> None:
@@ -61,38 +218,146 @@ def bench(
     (alpine's engine, no layer pruned) and `pruned`; so what the engine
     gains and what pruning gains stand apart. Each measure runs in a fresh
     process; every ratio has a 95 % confidence interval, and where it covers
-    1 there is no verdict.
+    1 there is no verdict. With several checkpoints, batch sizes or devices
+    every combination is a cell with a result file of its own.
+
+    Interrupted (Ctrl-C, a kill, a power cut), it loses the measure under way
+    and no more: the same command with --resume goes on.
 
         alpine bench --checkpoint runs/NAME/ckpt.pt
 
-        alpine bench --checkpoint ckpt.pt --data DIR --layers even --limit 200 --runs 5
+        alpine bench --checkpoint ckpt.pt --data DIR --layers even --quick
+
+        alpine bench --checkpoint s1/ckpt.pt --checkpoint s2/ckpt.pt --batch-size 1,32
     """
-    m.measure(
-        ("accuracy", "flops", "memory", "throughput", "energy"),
-        output=output,
-        as_json=json_,
-        checkpoint=checkpoint,
-        data=data,
-        baseline=baseline,
-        split=split,
-        limit=limit,
-        batch_size=batch_size,
-        device=device,
-        layers=layers,
-        alpha=alpha,
-        merge=merge,
-        protect=protect,
-        engine=engine,
-        reference=reference,
-        threads=threads,
-        runs=runs,
-        min_seconds=min_seconds,
-        timed_samples=timed_samples,
-        memory_runs=memory_runs,
-        training_memory=training_memory,
-        training_batch_size=training_batch_size,
-        country=country,
-        carbon_intensity=carbon_intensity,
-        pue=pue,
-        seed=seed,
+    given = {
+        "data": data,
+        "baseline": baseline,
+        "split": split,
+        "limit": limit,
+        "layers": layers,
+        "alpha": alpha,
+        "merge": merge,
+        "protect": protect,
+        "engine": engine,
+        "reference": reference,
+        "threads": threads,
+        "runs": runs,
+        "min_seconds": min_seconds,
+        "timed_samples": timed_samples,
+        "memory_runs": memory_runs,
+        "training_memory": training_memory,
+        "training_throughput": training_throughput,
+        "training_energy": training_energy,
+        "training_batch_size": training_batch_size,
+        "latency": latency,
+        "anatomy": anatomy,
+        "country": country,
+        "carbon_intensity": carbon_intensity,
+        "pue": pue,
+        "seed": seed,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    wanted = _cells(checkpoint or [], batch_size, device, given, _preset(quick, thorough), cells)
+    _run(wanted, output, resume, as_json=json_)
+
+
+def _preset(quick: bool, thorough: bool) -> Preset | None:
+    """The preset asked for.
+
+    Raises:
+        ConfigError: both.
+    """
+    if quick and thorough:
+        raise ConfigError("--quick and --thorough contradict each other; give one of them")
+    if quick:
+        return "quick"
+    return "thorough" if thorough else None
+
+
+def _cells(
+    checkpoints: list[Path],
+    batch_sizes: str | None,
+    devices: str | None,
+    given: dict[str, Any],
+    preset: Preset | None,
+    file: Path | None,
+) -> list[MeasureOptions]:
+    from alpine_cli.measure.cells import Axes, expand, read_cells
+
+    axes: Axes = Axes(
+        checkpoints=checkpoints,
+        batch_sizes=_sizes(batch_sizes) if batch_sizes is not None else (),
+        devices=_names(devices) if devices is not None else (),
     )
+    return expand(axes, given, preset, read_cells(file) if file is not None else None)
+
+
+def _sizes(text: str) -> list[int]:
+    """The batch sizes of "1,32".
+
+    Raises:
+        ConfigError: one is not a whole number from 1 on.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
+        raise ConfigError(
+            f"--batch-size: must be a whole number from 1 on, or a list such as 1,32 (got {text!r})"
+        )
+    return [int(word) for word in words]
+
+
+def _names(text: str) -> list[str]:
+    """The devices of "cpu,cuda".
+
+    Raises:
+        ConfigError: one is empty.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise ConfigError(f"--device: must be a name, or a list such as cpu,cuda (got {text!r})")
+    return words
+
+
+def _run(cells: list[MeasureOptions], output: Path, resume: bool | None, *, as_json: bool) -> None:
+    from alpine_cli.cli._progress import show_progress
+    from alpine_cli.measure.session import run_session
+
+    note = error_console()
+    try:
+        with show_progress() as watcher:
+            measured = run_session(cells, output, watcher, resume=resume)
+    except KeyboardInterrupt:
+        if any((output / ".partial").glob("*/*")):
+            note.print(
+                "what was measured is kept; the same command with --resume goes on from there",
+                markup=False,
+                highlight=False,
+            )
+        raise
+    _show(measured, several=len(cells) > 1, as_json=as_json)
+    if len(measured) < len(cells):
+        raise MeasurementError(
+            f"{len(cells) - len(measured)} of {len(cells)} cells could not be measured, see above;"
+            " the others are written"
+        )
+
+
+def _show(measured: list[Measured], *, several: bool, as_json: bool) -> None:
+    from alpine_cli.cli._result_table import print_cautions, print_result, print_tables
+
+    results = [found.result for found in measured]
+    if as_json:
+        print_json(results if several else results[0])
+    elif not several:
+        print_result(results[0])
+    else:
+        from alpine_cli.report.session_tables import session_tables
+
+        print_tables(session_tables(results))
+        cautions = {str(caution): caution for result in results for caution in result.cautions}
+        print_cautions(cautions.values())
+    note = error_console()
+    note.print()
+    for found in measured:
+        note.print(f"written: {found.path}", markup=False, highlight=False, soft_wrap=True)

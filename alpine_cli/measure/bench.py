@@ -1,33 +1,38 @@
-"""Run measures of a plan in fresh processes and put their figures into one result.
+"""Run the measures of one cell in fresh processes and put their figures into one result.
 
-    make_plan ─▶ accuracy ─▶ flops ─▶ memory ─▶ throughput ─▶ energy ─▶ Result
+    make_plan ─▶ accuracy ─▶ flops ─▶ memory ─▶ throughput ─▶ anatomy ─▶ energy ─▶ Result
                  one process each; memory: one per variant, purpose and repetition
 
-A measure that fails does not take the others with it: its headline figures become null with the
-reason, and a caution says so. Errors of the input (a bad checkpoint, missing data) do stop all.
+What a measure answers is kept (`partial`) as soon as it stands, so that an interrupted bench can go
+on. A measure that fails does not take the others with it: its headline figures become null with
+the reason, and a caution says so. Errors of the input (a bad checkpoint, missing data) stop all.
+`session` runs several cells, one after the other.
 """
 
 from __future__ import annotations
 
-import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from alpine_cli.errors import MeasurementError
+from alpine_cli.measure import cautions
 from alpine_cli.measure.carbon import grid_intensity
-from alpine_cli.measure.environment import describe_environment, gpu_throttling
-from alpine_cli.measure.isolation import run_isolated
-from alpine_cli.measure.memory import ALLOCATOR, MEMORY_FIGURES
-from alpine_cli.measure.plan import MeasureOptions, Plan, make_plan
-from alpine_cli.measure.statistics import aggregate, compare_all, spread
+from alpine_cli.measure.environment import describe_environment
+from alpine_cli.measure.measures import MEASURES, Cell
+from alpine_cli.measure.options import MeasureOptions
+from alpine_cli.measure.partial import SITTING, KeptParts
+from alpine_cli.measure.plan import Plan, make_plan
 from alpine_cli.results import Better, Caution, Environment, Figure, Part, Result
 
-__all__ = ["KINDS", "OnProgress", "run_bench", "run_measures"]
+__all__ = ["KINDS", "OnProgress", "Watcher", "measure_cell", "run_bench", "run_measures"]
 
-KINDS = ("accuracy", "flops", "memory", "throughput", "energy")
+KINDS = ("accuracy", "flops", "memory", "throughput", "anatomy", "energy")
+
+_TIMED = {"throughput", "anatomy", "energy"}
 
 OnProgress = Callable[[str, int, int, str], None]
 """Called with (measure, done, total, what is going on)."""
@@ -40,11 +45,34 @@ _HEADLINES: dict[str, tuple[str, str, Better]] = {
     "throughput": ("throughput", "samples/s", "higher"),
     "energy": ("energy_gross", "J", "lower"),
 }
-_BUSY_SHARE = 0.15  # of the CPU time, before anything of ours runs
+
+
+class Watcher(Protocol):
+    """Is told how the measures of a cell go."""
+
+    def progress(self, kind: str, done: int, total: int, text: str) -> None:
+        """A measure has done so much of what it is doing just now."""
+
+    def finished(self, kind: str, seconds: float, how: str) -> None:
+        """A measure has ended: "measured", "kept" (by an earlier bench) or "failed"."""
+
+
+class _Quiet:
+    """Tells nobody, or one function."""
+
+    def __init__(self, on_progress: OnProgress | None = None) -> None:
+        self._on_progress = on_progress
+
+    def progress(self, kind: str, done: int, total: int, text: str) -> None:
+        if self._on_progress is not None:
+            self._on_progress(kind, done, total, text)
+
+    def finished(self, kind: str, seconds: float, how: str) -> None:
+        pass
 
 
 def run_bench(options: MeasureOptions, on_progress: OnProgress | None = None) -> Result:
-    """Everything: accuracy, FLOPs, memory, throughput, energy.
+    """Everything: accuracy, FLOPs, memory, throughput, the speed-up's anatomy, energy.
 
     Raises:
         BadInput, PruningError: nothing was measured.
@@ -62,188 +90,122 @@ def run_measures(
         BadInput, PruningError: nothing was measured.
         MeasurementError: not one measure could be taken.
     """
-    grid = grid_intensity(options.country, options.carbon_intensity)
+    grid_intensity(options.country, options.carbon_intensity)
     plan = make_plan(options)
     environment = describe_environment(threads=plan.options.threads, seed=options.seed)
-    busy = _busy(environment) if {"throughput", "energy"} & set(kinds) else []
-    parts = [Part(cautions=[*plan.cautions, *busy])]
+    return measure_cell(plan, kinds, environment, watcher=_Quiet(on_progress))
+
+
+def measure_cell(
+    plan: Plan,
+    kinds: Sequence[str],
+    environment: Environment,
+    *,
+    kept: KeptParts | None = None,
+    watcher: Watcher | None = None,
+    **about: Any,
+) -> Result:
+    """Take up what is kept, measure the rest, and make the result.
+
+    Args:
+        plan: the cell.
+        kinds: measures, in their order; those that the plan has no use for are passed over.
+        environment: as described just before.
+        kept: parts of an earlier, interrupted bench of this very cell; grows as measures end.
+        watcher: is told how it goes.
+        about: more fields of the result (`id`, `session`).
+
+    Raises:
+        BadInput, PruningError: found by a worker.
+        MeasurementError: not one measure could be taken.
+    """
+    kept, watcher = kept or KeptParts(), watcher or _Quiet()
+    options = plan.options
+    cell = Cell(plan, grid_intensity(options.country, options.carbon_intensity), kept)
+    parts = [Part(cautions=plan.cautions)]
+    if _TIMED & set(kinds):
+        parts.append(_sitting(kept, environment, options))
+    wanted = [kind for kind in kinds if _applies(kind, plan)]
     failures: list[MeasurementError] = []
-    for kind in kinds:
-        progress = _for_measure(kind, on_progress)
-        try:
-            parts.append(_MEASURES[kind](plan, progress, asdict(grid)))
-        except MeasurementError as error:
+    for kind in wanted:
+        part, error = _measure(cell, kind, watcher)
+        parts.append(part)
+        if error is not None:
             failures.append(error)
-            parts.append(_failed(plan, kind, error))
-    if len(failures) == len(kinds):
+    if failures and len(failures) == len(wanted):
         raise failures[0]
-    parts.append(Part(cautions=_throttled()))
+    if _TIMED & set(kinds):
+        parts.append(Part(cautions=cautions.after(environment, device=options.device)))
     part = parts[0].merged(*parts[1:])
+    part = part.merged(Part(cautions=cautions.of_figures(part.figures)))
     return Result(
         **dict(part),
+        **about,
         command=_command_line(sys.argv),
         kind="bench" if len(kinds) > 1 else kinds[0],  # type: ignore[arg-type]
         subject=plan.subject,
         variants=plan.variants,
-        settings=plan.options.settings(),
+        settings=options.settings(),
         environment=environment,
     )
 
 
-Progress = Callable[[int, int, str], None]
+def _applies(kind: str, plan: Plan) -> bool:
+    """Without a pruned variant, or where nobody wants it, there is no speed-up to take apart."""
+    return kind != "anatomy" or (plan.options.anatomy and "pruned" in plan.variants)
 
 
-def _for_measure(kind: str, on_progress: OnProgress | None) -> Progress:
-    def report(done: int, total: int, text: str) -> None:
-        if on_progress is not None:
-            on_progress(kind, done, total, text)
-
-    return report
-
-
-def _isolated(plan: Plan, kind: str, progress: Progress, **extra: Any) -> Part:
-    request = {
-        "workload": plan.request.model_dump(mode="json"),
-        "pairs": plan.pairs,
-        **extra,
-    }
-    answer = run_isolated(kind, request, threads=plan.options.threads, on_progress=progress)
-    return Part.model_validate(answer)
+def _sitting(kept: KeptParts, environment: Environment, options: MeasureOptions) -> Part:
+    """Cautions of the machine before this sitting and before those whose parts are kept."""
+    earlier = [name for name in kept.names() if name.startswith(SITTING)]
+    told = [kept.get(name) or {} for name in earlier]
+    parts = [Part.model_validate(sitting.get("part", {})) for sitting in told]
+    now = Part(cautions=cautions.before(environment, device=options.device))
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    kept.keep(f"{SITTING}.{len(earlier)}", {"begun": stamp, "part": now.model_dump(mode="json")})
+    if told:
+        begun = ", ".join(str(sitting.get("begun")) for sitting in told)
+        parts.append(Part(cautions=[_resumed(begun)]))
+    return now.merged(*parts)
 
 
-def _accuracy(plan: Plan, progress: Progress, grid: Mapping[str, Any]) -> Part:
-    return _isolated(plan, "accuracy", progress)
-
-
-def _flops(plan: Plan, progress: Progress, grid: Mapping[str, Any]) -> Part:
-    return _isolated(plan, "flops", progress, batch_size=plan.options.flops_batch_size)
-
-
-def _throughput(plan: Plan, progress: Progress, grid: Mapping[str, Any]) -> Part:
-    options = plan.options
-    return _isolated(
-        plan,
-        "throughput",
-        progress,
-        runs=options.runs,
-        min_seconds=options.min_seconds,
-        timed_samples=options.timed_samples,
-        latency=options.latency,
+def _resumed(begun: str) -> Caution:
+    return Caution(
+        code="resumed",
+        text=f"the bench was interrupted and resumed; earlier sittings began {begun}",
+        effect="each measure was taken in one sitting, so its ratios stand; memory processes may"
+        " come from several",
     )
 
 
-def _energy(plan: Plan, progress: Progress, grid: Mapping[str, Any]) -> Part:
-    options = plan.options
-    return _isolated(
-        plan,
-        "energy",
-        progress,
-        runs=options.runs,
-        min_seconds=options.min_seconds,
-        timed_samples=options.timed_samples,
-        grid=dict(grid),
-        pue=options.pue,
-    )
+def _measure(cell: Cell, kind: str, watcher: Watcher) -> tuple[Part, MeasurementError | None]:
+    answer = cell.kept.get(kind)
+    if answer is not None:
+        watcher.finished(kind, float(answer["seconds"]), "kept")
+        return Part.model_validate(answer["part"]), None
+    began = time.monotonic()
 
+    def progress(done: int, total: int, text: str) -> None:
+        watcher.progress(kind, done, total, text)
 
-def _memory(plan: Plan, progress: Progress, grid: Mapping[str, Any]) -> Part:
-    """One process per variant, purpose and repetition, in random order."""
-    options = plan.options
-    purposes = ["inference"]
-    if options.training_memory:
-        purposes.append("training")
-    runs = [
-        (name, purpose, repetition)
-        for repetition in range(options.memory_runs)
-        for purpose in purposes
-        for name in plan.variants
-        # The reference engine exists to be compared with, not to be trained.
-        if not (purpose == "training" and name == "reference")
-    ]
-    random.Random(options.seed).shuffle(runs)
-    answers: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
-    lost: dict[tuple[str, str], str] = {}
-    for done, (name, purpose, repetition) in enumerate(runs):
-        progress(done, len(runs), f"{purpose} of {name}")
-        if (purpose, name) in lost:
-            continue
-        workload = plan.request.only(name)
-        if purpose == "training":
-            workload = workload.model_copy(update={"batch_size": options.training_batch_size})
-        request = {"workload": workload.model_dump(mode="json"), "purpose": purpose}
-        try:
-            answer = run_isolated("memory", request, threads=options.threads, environment=ALLOCATOR)
-        except MeasurementError as error:  # most likely out of memory: the others may still fit
-            lost[purpose, name] = str(error)
-            continue
-        answers.setdefault((purpose, name), {})[repetition] = answer
-    if not answers and lost:
-        raise MeasurementError(next(iter(lost.values())))
-    figures = []
-    sizes = {"inference": options.batch_size, "training": options.training_batch_size}
-    for purpose, name in ((purpose, name) for purpose in purposes for name in plan.variants):
-        key = (purpose, name)
-        if key in lost:
-            figures.append(_absent(f"{purpose}_memory_run", "bytes", "lower", name, lost[key]))
-        else:
-            kept = [answer for _, answer in sorted(answers.get(key, {}).items())]
-            figures += memory_figures(purpose, name, kept, sizes[purpose])
-    cautions = [
-        Caution(code="not-measured", text=f"{purpose} memory of {name} was not measured: {why}")
-        for (purpose, name), why in lost.items()
-    ]
-    comparisons = compare_all(figures, plan.pairs)
-    return Part(figures=figures, comparisons=comparisons, cautions=cautions)
-
-
-def memory_figures(
-    purpose: str, variant: str, answers: Sequence[Mapping[str, Any]], batch_size: int
-) -> list[Figure]:
-    """Peaks of repeated workers as figures: the median over the processes."""
-    if not answers:
-        return []
-    work = {
-        "inference": f"inference on the longest batches of {batch_size}",
-        "training": f"forward, backward and AdamW, fp32, on the longest batch of {batch_size}",
-    }[purpose]
-    note = "" if all(a["peak_was_reset"] for a in answers) else "; peak since process start"
-    if not any(name.startswith("cuda") for name in answers[0]["bytes"]):
-        note += "; freed blocks returned at once (MALLOC_MMAP_THRESHOLD_ pinned)"
-    figures = []
-    for name in answers[0]["bytes"]:
-        values = [float(answer["bytes"][name]) for answer in answers]
-        figures.append(
-            Figure(
-                name=f"{purpose}_memory_{name}",
-                variant=variant,
-                unit="bytes",
-                value=float(aggregate(values, "median")),
-                provenance="measured",
-                method=f"{MEMORY_FIGURES[name]}; {work}; median of fresh processes{note}",
-                better="lower",
-                n=len(values),
-                aggregate="median",
-                spread=spread(values),
-                samples=values,
-            )
-        )
-    return figures
-
-
-_MEASURES: dict[str, Callable[[Plan, Progress, Mapping[str, Any]], Part]] = {
-    "accuracy": _accuracy,
-    "flops": _flops,
-    "memory": _memory,
-    "throughput": _throughput,
-    "energy": _energy,
-}
+    try:
+        part = MEASURES[kind](cell, progress)
+    except MeasurementError as error:
+        watcher.finished(kind, time.monotonic() - began, "failed")
+        return _failed(cell.plan, kind, error), error
+    seconds = time.monotonic() - began
+    cell.kept.keep(kind, {"part": part.model_dump(mode="json"), "seconds": seconds})
+    watcher.finished(kind, seconds, "measured")
+    return part, None
 
 
 def _failed(plan: Plan, kind: str, error: MeasurementError) -> Part:
-    name, unit, better = _HEADLINES[kind]
-    reason = str(error)
-    figures = [_absent(name, unit, better, variant, reason) for variant in plan.variants]
-    caution = Caution(code="not-measured", text=f"{kind} was not measured: {reason}")
+    """The measure's headline figure without a value, and a caution."""
+    figures = []
+    if kind in _HEADLINES:
+        name, unit, better = _HEADLINES[kind]
+        figures = [_absent(name, unit, better, variant, str(error)) for variant in plan.variants]
+    caution = Caution(code="not-measured", text=f"{kind} was not measured: {error}")
     return Part(figures=figures, cautions=[caution])
 
 
@@ -258,35 +220,6 @@ def _absent(name: str, unit: str, better: Better, variant: str, reason: str) -> 
         method="not taken",
         better=better,
     )
-
-
-def _busy(environment: Environment) -> list[Caution]:
-    busy = environment.busy_share
-    if busy is None or busy < _BUSY_SHARE:
-        return []
-    return [
-        Caution(
-            code="busy-machine",
-            text="the machine was busy before measuring"
-            f" ({busy:.0%} of {environment.logical_cores} cores in use)",
-            effect="times spread more and intervals widen",
-            remedy="Measure on an idle machine to cite them",
-        )
-    ]
-
-
-def _throttled() -> list[Caution]:
-    reasons = gpu_throttling()
-    if not reasons:
-        return []
-    return [
-        Caution(
-            code="gpu-throttled",
-            text=f"the GPU ran below its clocks at the end ({', '.join(reasons)})",
-            effect="throughput is lower than it would be cool",
-            remedy="Wait, or lower the power limit for all variants alike",
-        )
-    ]
 
 
 def _command_line(argv: Sequence[str]) -> list[str]:

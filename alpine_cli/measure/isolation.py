@@ -7,7 +7,9 @@
     result.json   ◀───────────────────────── the Part, or the error it stopped with
 
 A fresh process per measure keeps allocator caches, thread pools and compiled kernels of one
-measure out of the next. The files live in a temporary folder that is removed at the end.
+measure out of the next. The files live in a temporary folder that is removed at the end. The
+worker's stdin is a pipe that nothing is written to: it closes when the parent dies, however it
+dies, and the worker then ends itself. Left alone it would load the machine under the next bench.
 """
 
 from __future__ import annotations
@@ -97,7 +99,7 @@ def _run(
     process = subprocess.Popen(
         command,
         env=dict(environment),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -106,6 +108,7 @@ def _run(
     )
     assert process.stdout is not None
     assert process.stderr is not None
+    assert process.stdin is not None
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     # Both pipes are drained at once; a full stderr pipe would stop the worker otherwise.
     drain = threading.Thread(target=tail.extend, args=(process.stderr,), daemon=True)
@@ -118,6 +121,8 @@ def _run(
         process.kill()
         process.wait()
         raise
+    finally:
+        process.stdin.close()
     drain.join(timeout=5)
     return status, [line.rstrip("\n") for line in tail]
 

@@ -11,17 +11,18 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from alpine_cli.checkpoint import Checkpoint, load_checkpoint
 from alpine_cli.devices import resolve_device
 from alpine_cli.errors import ConfigError
 from alpine_cli.files import sha256_of
 from alpine_cli.measure.environment import usable_cores
+from alpine_cli.measure.options import MeasureOptions, short_path
 from alpine_cli.measure.workload import (
     VariantName,
     VariantRequest,
     WorkloadRequest,
+    build_from,
     load_samples,
 )
 from alpine_cli.pruning.config import PruningConfig
@@ -46,70 +47,6 @@ _DESCRIPTIONS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class MeasureOptions:
-    """What a measuring command was asked; the fields are its options.
-
-    Attributes:
-        checkpoint: the ckpt.pt whose pruning is measured.
-        baseline: weights of `stock` and `unpruned`; None takes the same checkpoint.
-        data: directory of the data; None takes the one the checkpoint was trained on.
-        split: which split.
-        limit: at most so many samples, drawn without looking at labels.
-        batch_size: samples per forward pass of throughput, memory and energy.
-        flops_batch_size: samples per forward pass that FLOPs are counted for.
-        device: "cpu", "cuda", "cuda:N"; None takes CUDA where there is one.
-        layers, alpha, merge, protect, engine: override the checkpoint's pruning.
-        reference: measure the published algorithm's engine, too.
-        threads: of each worker; None takes every core this process may use.
-        runs: at least so many runs of each variant.
-        min_seconds: at least so many measured seconds of each variant.
-        memory_runs: fresh processes per variant and purpose.
-        training_memory: measure a training step, too.
-        training_batch_size: its samples; training keeps every layer's activations, so that the
-            batch size of inference would not fit on many machines.
-        latency: measure batch size 1, too.
-        timed_samples: time passes over about so many samples, evenly spaced over the lengths of
-            the split; None takes all of it. Accuracy and FLOPs always take all.
-        seed: of batch order, interleaving and resampling.
-        country, carbon_intensity, pue: see `carbon`.
-    """
-
-    checkpoint: Path
-    baseline: Path | None = None
-    data: Path | None = None
-    split: str = "test"
-    limit: int | None = None
-    batch_size: int = 32
-    flops_batch_size: int = 1
-    device: str | None = None
-    layers: str | None = None
-    alpha: float | None = None
-    merge: str | None = None
-    protect: str | None = None
-    engine: str | None = None
-    reference: bool = False
-    threads: int | None = None
-    runs: int = 10
-    min_seconds: float = 10.0
-    memory_runs: int = 5
-    training_memory: bool = True
-    training_batch_size: int = 8
-    latency: bool = True
-    timed_samples: int | None = 256
-    seed: int = 0
-    country: str | None = None
-    carbon_intensity: float | None = None
-    pue: float = 1.0
-
-    def settings(self) -> dict[str, Any]:
-        """The options as they go into a result file: no path beyond its last folder."""
-        shown: dict[str, Any] = {}
-        for name, value in vars(self).items():
-            shown[name] = short_path(value) if isinstance(value, Path) else value
-        return shown
-
-
-@dataclass(frozen=True)
 class Plan:
     """What will be measured.
 
@@ -130,8 +67,13 @@ class Plan:
     cautions: list[Caution]
 
 
-def make_plan(options: MeasureOptions) -> Plan:
+def make_plan(options: MeasureOptions, known: dict[str, Subject] | None = None) -> Plan:
     """Check all input and resolve it.
+
+    Args:
+        options: what was asked.
+        known: subjects of earlier plans; cells that differ in batch size or device alone share
+            theirs, so that the data is read and tokenised once. Added to.
 
     Raises:
         BadInput: of whatever kind; nothing has been measured or written yet.
@@ -155,7 +97,13 @@ def make_plan(options: MeasureOptions) -> Plan:
         )
     pruning = _resolve_pruning(checkpoint, options)
     request, cautions = _request(options, checkpoint, base_path, pruning)
-    subject = _describe_subject(options, request, checkpoint)
+    key = _subject_key(options, request)
+    known = {} if known is None else known
+    if key not in known:
+        known[key] = _describe_subject(options, request, checkpoint)
+        if options.baseline:
+            build_from(base, base_path)  # a broken one must not come to light after hours
+    subject = known[key]
     variants: dict[str, Variant] = {
         wanted.name: _describe_variant(
             wanted, checkpoint if wanted.checkpoint == str(options.checkpoint) else base
@@ -240,11 +188,18 @@ def _request(
     return request, cautions
 
 
+def _subject_key(options: MeasureOptions, request: WorkloadRequest) -> str:
+    """Equal where model, weights and samples are: what a description of the subject rests on."""
+    samples = request.model_dump(include={"data", "columns", "split", "limit"}, mode="json")
+    paths = [str(path) for path in (options.checkpoint, options.baseline)]
+    return json.dumps([paths, samples])
+
+
 def _describe_subject(
     options: MeasureOptions, request: WorkloadRequest, checkpoint: Checkpoint
 ) -> Subject:
     samples = load_samples(request, checkpoint.task)
-    _, tokenizer = checkpoint.build()
+    _, tokenizer = build_from(checkpoint, options.checkpoint)
     encoded = encode(samples, tokenizer, EncodingSpec.from_dict(checkpoint.encoding))
     content = json.dumps([encoded.rows, encoded.labels], separators=(",", ":"))
     return Subject(
@@ -278,9 +233,3 @@ def _describe_variant(wanted: VariantRequest, checkpoint: Checkpoint) -> Variant
         training_seed=(checkpoint.run_config.get("train") or {}).get("seed"),
         description=description,
     )
-
-
-def short_path(path: Path) -> str:
-    """The last folder and the name: enough to tell files apart, nothing about the machine."""
-    parts = path.resolve().parts
-    return "/".join(parts[-2:]) if len(parts) > 2 else path.name

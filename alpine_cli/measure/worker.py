@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _end_with_parent() -> None:
+    """Wait for the pipe from the parent to close, which it does when the parent is gone."""
+    # A plain read of the descriptor: a thread inside sys.stdin would block the normal exit.
+    with suppress(OSError):
+        while os.read(0, 1024):
+            pass
+    os._exit(1)
+
+
 def _load(measure: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     module, _, function = MEASURES[measure].partition(":")
     found: Callable[[Mapping[str, Any]], dict[str, Any]] = getattr(
@@ -60,4 +72,5 @@ def _load(measure: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
 
 
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.exit(main(sys.argv[1:]))

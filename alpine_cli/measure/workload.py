@@ -17,6 +17,7 @@ from __future__ import annotations
 import gc
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from alpine_cli.checkpoint import Checkpoint, load_checkpoint
 from alpine_cli.devices import resolve_device
+from alpine_cli.errors import CheckpointError
 from alpine_cli.models import TaskModel
 from alpine_cli.pruning.apply import prune
 from alpine_cli.pruning.config import PruningConfig
@@ -40,6 +42,7 @@ __all__ = [
     "Workload",
     "WorkloadRequest",
     "bucketed_batches",
+    "build_from",
     "load_samples",
     "load_workload",
     "synchronise",
@@ -175,7 +178,7 @@ def load_workload(request: WorkloadRequest) -> Workload:
         checkpoint = checkpoints[path]
         if not samples:
             samples = load_samples(request, checkpoint.task)
-        model, tokenizer = checkpoint.build(device)
+        model, tokenizer = build_from(checkpoint, path, device)
         encoding = EncodingSpec.from_dict(checkpoint.encoding)
         if path not in encoded:
             encoded[path] = encode(samples, tokenizer, encoding)
@@ -189,6 +192,22 @@ def load_workload(request: WorkloadRequest) -> Workload:
     checkpoints.clear()  # the models hold copies; memory figures must not count weights twice
     gc.collect()
     return Workload(request, variants, samples, device)
+
+
+def build_from(
+    checkpoint: Checkpoint, path: str | Path, device: torch.device | str = "cpu"
+) -> tuple[TaskModel, Any]:
+    """`Checkpoint.build`, with errors that name the file: there may be several.
+
+    Raises:
+        CheckpointError: weights and config do not belong together.
+    """
+    try:
+        return checkpoint.build(device)
+    except CheckpointError as error:
+        message = str(error)
+        named = message if message.startswith(str(path)) else f"{path}: {message}"
+        raise CheckpointError(named) from error
 
 
 def load_samples(request: WorkloadRequest, task: str) -> list[Sample]:

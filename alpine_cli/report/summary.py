@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from alpine_cli.report.formatting import Scale, format_ratio, scale_for
+from alpine_cli.report.sentence import sentence
 from alpine_cli.results import Comparison, Figure, Result
 
-__all__ = ["ROWS", "SummaryRow", "describe_method", "summarise", "title_of"]
+__all__ = ["ROWS", "SummaryRow", "describe_method", "headlines", "summarise", "title_of"]
 
 # figure name -> what a reader calls it; the order is the table's.
 ROWS: dict[str, str] = {
@@ -21,16 +22,23 @@ ROWS: dict[str, str] = {
     "total_macs": "multiply-adds",
     "throughput": "throughput",
     "latency": "latency at batch 1",
+    "latency_p95": "  95th percentile",
+    "training_throughput": "training throughput",
     "inference_memory_run": "memory, inference",
     "training_memory_run": "memory, training step",
     "inference_memory_cuda_run": "GPU memory, inference",
     "training_memory_cuda_run": "GPU memory, training step",
     "energy_gross": "energy per sample",
     "energy_net": "energy, less idle",
+    "training_energy_gross": "energy, training step",
     "co2": "CO2 per 1000",
+    "training_co2": "CO2 per 1000, training",
+    "break_even_samples": "break-even of training",
 }
-# Two similar counts in one table confuse: these are shown only where they are the topic.
+# Two similar figures in one table confuse: these are shown only where they are the topic.
 _ONLY_IN = {
+    "precision": ("accuracy", "precision"),
+    "recall": ("accuracy", "recall"),
     "total_flops": ("flops", "floating-point operations"),
     "attention_macs": ("flops", "  of it attention"),
     "feed_forward_macs": ("flops", "  of it feed-forward"),
@@ -40,6 +48,9 @@ _ONLY_IN = {
     "fvcore_macs": ("flops", "counted by fvcore"),
     "token_throughput": ("throughput", "throughput in tokens"),
     "tokenisation_throughput": ("throughput", "tokenisation alone"),
+    "latency_p50": ("throughput", "  latency, median"),
+    "latency_p90": ("throughput", "  latency, 90th percentile"),
+    "latency_p99": ("throughput", "  latency, 99th percentile"),
     "inference_memory_process": ("memory", "whole process, inference"),
     "training_memory_process": ("memory", "whole process, training step"),
     "inference_memory_cuda_allocated": ("memory", "GPU memory with weights, inference"),
@@ -49,7 +60,23 @@ _ONLY_IN = {
     "energy_gpu": ("energy", "  of it GPU"),
     "energy_cpu": ("energy", "  of it CPU"),
     "energy_ram": ("energy", "  of it memory"),
+    "training_energy_net": ("energy", "energy of training, less idle"),
+    "finetuning_seconds": ("training", "fine-tuning"),
+    "finetuning_energy": ("training", "energy of fine-tuning"),
+    "finetuning_co2": ("training", "CO2 of fine-tuning"),
 }
+# Left out where no variant has a value: the cautions say why, and one row of them is enough.
+_QUIET_IF_ABSENT = ("energy_net", "energy_gpu", "training_energy_net", "break_even_samples")
+# What is told in a sentence below the table; of several that mean the same, the first there is.
+_HEADLINES = (
+    ("accuracy",),
+    ("total_macs",),
+    ("throughput",),
+    ("latency",),
+    ("training_throughput",),
+    ("inference_memory_cuda_run", "inference_memory_run"),
+    ("energy_gross",),
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +140,7 @@ def summarise(result: Result) -> list[SummaryRow]:
         if name == "agreement":
             figures.pop("unpruned", None)  # there it is agreement with stock: 100 %, by promise
         known = [figure for figure in figures.values() if figure.value is not None]
-        if not known and (not figures or name in ("energy_net", "energy_gpu")):
+        if not known and (not figures or name in _QUIET_IF_ABSENT):
             continue  # nothing was asked, or its absence is told by the cautions
         any_figure = (known or list(figures.values()))[0]
         rows.append(
@@ -129,6 +156,21 @@ def summarise(result: Result) -> list[SummaryRow]:
             )
         )
     return rows
+
+
+def headlines(result: Result) -> list[tuple[str, str]]:
+    """What pruning does, a clause per headline figure: (what, "1.42× faster (95 % CI …)")."""
+    told = []
+    for names in _HEADLINES:
+        for name in names:
+            found = result.comparison(name, "pruned", "unpruned")
+            if found is None or (found.ratio is None and found.difference is None):
+                continue
+            figure = result.figure(name, "pruned")
+            modelled = figure is not None and figure.provenance == "modelled"
+            told.append((ROWS[name], sentence(found) + (", modelled" if modelled else "")))
+            break
+    return told
 
 
 def describe_method(figure: Figure) -> str:

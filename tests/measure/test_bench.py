@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from alpine_cli.errors import DataError, MeasurementError
-from alpine_cli.measure import bench
-from alpine_cli.measure.bench import memory_figures, run_measures
-from alpine_cli.measure.plan import MeasureOptions
+from alpine_cli.measure import bench, measures
+from alpine_cli.measure.bench import run_measures
+from alpine_cli.measure.memory_trials import memory_figures
+from alpine_cli.measure.options import MeasureOptions
 from alpine_cli.results import Figure, Part
 
 
@@ -60,7 +61,7 @@ def run(
     dying: Mapping[str, Exception],
 ) -> tuple[Any, Workers]:
     workers = Workers(dying)
-    monkeypatch.setattr(bench, "run_isolated", workers)
+    monkeypatch.setattr(measures, "run_isolated", workers)
     return run_measures(options, kinds), workers
 
 
@@ -138,14 +139,3 @@ def test_the_command_line_keeps_no_folder_of_this_machine() -> None:
         "--output=out",
         "--json",
     ]
-
-
-def test_a_busy_machine_is_told_with_effect_and_remedy() -> None:
-    from alpine_cli.measure.environment import describe_environment
-
-    calm = describe_environment().model_copy(update={"busy_share": 0.05})
-    busy = calm.model_copy(update={"busy_share": 0.9})
-    assert bench._busy(calm) == []
-    (warning,) = bench._busy(busy)
-    assert "widen" in str(warning)
-    assert "idle machine" in str(warning)

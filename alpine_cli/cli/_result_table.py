@@ -1,0 +1,147 @@
+"""A result as people read it in a terminal: one table, what it means in sentences, what to mind.
+
+On a narrow terminal the columns that explain (how a figure was taken, what the engine alone gains)
+are left out rather than wrapped; the result file and `alpine report` have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from alpine_cli.cli._common import console, error_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from alpine_cli.report.summary import SummaryRow
+    from alpine_cli.report.tables import Table
+    from alpine_cli.results import Caution, Result
+
+__all__ = ["print_cautions", "print_result", "print_tables"]
+
+_VERDICT_STYLE = {"better": "green", "worse": "red"}
+_SHORT_VERDICT = {"no difference shown": "undecided"}
+_WIDE = 110  # columns from which on all of the table fits
+
+
+def print_result(result: Result) -> None:
+    """The one table, what it says in words, the lengths, and what the reader must mind."""
+    from alpine_cli.report.summary import headlines, summarise
+
+    out = console()
+    out.print(_summary_table(result, summarise(result), wide=out.width >= _WIDE))
+    told = headlines(result)
+    if told:
+        _plain(out, "Pruned against unpruned:", style="bold")
+        width = max(len(what) for what, _ in told)
+        for what, said in told:
+            _plain(out, f"  {what:<{width}}  {said}")
+        _plain(
+            out,
+            "undecided: the interval covers no difference; not judged: too few runs for one",
+            style="dim",
+        )
+    for series in result.series:
+        if series.name == "mean_length" and series.variant == "pruned":
+            lengths = "  ".join("-" if y is None else f"{y:.0f}" for y in series.y)
+            _plain(out, f"mean tokens entering each layer, and left: {lengths}")
+    for name, described in result.variants.items():
+        _plain(out, f"{name}: {described.description}", style="dim")
+    print_cautions(result.cautions)
+
+
+def print_cautions(cautions: Iterable[Caution]) -> None:
+    """On stderr: what was seen, its effect, and what to do."""
+    out = error_console()
+    for caution in cautions:
+        _plain(out, f"mind: {caution.text}", style="yellow")
+        if caution.effect:
+            _plain(out, f"      effect: {caution.effect}", style="yellow")
+        if caution.remedy:
+            _plain(out, f"      remedy: {caution.remedy}", style="yellow")
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Tables of `report.tables`, as made by `report.session_tables`."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    out = console()
+    for table in tables:
+        drawn = RichTable(
+            title=table.title,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        for column in table.columns:
+            title = f"{column.title}\n{column.unit}" if column.unit else column.title
+            drawn.add_column(title, justify="right" if column.numeric else "left")
+        for row in table.rows:
+            drawn.add_row(
+                *(
+                    Text(
+                        # Broken before the interval, never inside it.
+                        cell.text.replace(" [", "\n["),
+                        style=_VERDICT_STYLE.get(cell.style, ""),
+                    )
+                    for cell in row
+                )
+            )
+        out.print(drawn)
+        for note in table.notes:
+            _plain(out, note, style="dim")
+
+
+def _summary_table(result: Result, rows: Sequence[SummaryRow], *, wide: bool) -> object:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    from alpine_cli.report.summary import title_of
+
+    variants = list(result.variants)
+    has_pruned = "pruned" in variants
+    table = RichTable(
+        title=title_of(result),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("", no_wrap=True)
+    for variant in variants:
+        table.add_column(variant, justify="right", no_wrap=True)
+    if has_pruned:
+        table.add_column(
+            Text("pruned / unpruned\nmetrics: difference"), justify="right", no_wrap=True
+        )
+        table.add_column("pruning is", no_wrap=True)
+    if wide:
+        table.add_column("unpruned\n/ stock", justify="right", no_wrap=True)
+        table.add_column("how", style="dim", no_wrap=True)
+    for row in rows:
+        cells: list[str | Text] = [f"{row.label}, {row.scale.unit}".rstrip(", ")]
+        cells += [row.cell(variant) for variant in variants]
+        if has_pruned:
+            cells += [Text(row.ratio.replace(" pts", "")), _verdict(row.verdict)]
+        if wide:
+            cells += [row.engine_ratio.partition(" ")[0], row.method]
+        table.add_row(*cells)
+    return table
+
+
+def _verdict(verdict: str) -> Text:
+    from rich.text import Text
+
+    return Text(_SHORT_VERDICT.get(verdict, verdict), style=_VERDICT_STYLE.get(verdict, ""))
+
+
+def _plain(out: Console, line: str, style: str | None = None) -> None:
+    out.print(line, style=style, markup=False, highlight=False)

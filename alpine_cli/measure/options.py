@@ -1,0 +1,118 @@
+"""What a measuring command can be asked, and the presets that answer for whoever does not say.
+
+One `MeasureOptions` is one cell: a checkpoint on a device at a batch size. Its fields are the
+options of the commands and the fields of a file of cells (`cells`), under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+__all__ = ["PRESETS", "MeasureOptions", "Preset", "short_path"]
+
+Preset = Literal["quick", "thorough"]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """What a measuring command was asked; the fields are its options.
+
+    Attributes:
+        checkpoint: the ckpt.pt whose pruning is measured.
+        baseline: weights of `stock` and `unpruned`; None takes the same checkpoint.
+        data: directory of the data; None takes the one the checkpoint was trained on.
+        split: which split.
+        limit: at most so many samples, drawn without looking at labels.
+        batch_size: samples per forward pass of throughput, memory and energy.
+        flops_batch_size: samples per forward pass that FLOPs are counted for.
+        device: "cpu", "cuda", "cuda:N"; None takes CUDA where there is one.
+        layers, alpha, merge, protect, engine: override the checkpoint's pruning.
+        reference: measure the published algorithm's engine, too.
+        threads: of each worker; None takes every core this process may use.
+        runs: at least so many runs of each variant.
+        min_seconds: at least so many measured seconds of each variant.
+        memory_runs: fresh processes per variant and purpose.
+        training_memory, training_throughput, training_energy: measure training steps, too.
+        training_batch_size: their samples; training keeps every layer's activations, so that the
+            batch size of inference would not fit on many machines.
+        latency: measure batch size 1, too.
+        anatomy: take the speed-up apart, too.
+        timed_samples: time passes over about so many samples, evenly spaced over the lengths of
+            the split; None takes all of it. Accuracy and FLOPs always take all.
+        seed: of batch order, interleaving and resampling.
+        country, carbon_intensity, pue: see `carbon`.
+        preset: which preset answered for options that were not given; for the record only.
+    """
+
+    checkpoint: Path
+    baseline: Path | None = None
+    data: Path | None = None
+    split: str = "test"
+    limit: Count | None = None
+    batch_size: Count = 32
+    flops_batch_size: Count = 1
+    device: str | None = None
+    layers: str | None = None
+    alpha: float | None = None
+    merge: str | None = None
+    protect: str | None = None
+    engine: str | None = None
+    reference: bool = False
+    threads: Count | None = None
+    runs: Count = 10
+    min_seconds: Annotated[float, Field(ge=0)] = 10.0
+    memory_runs: Count = 5
+    training_memory: bool = True
+    training_throughput: bool = True
+    training_energy: bool = True
+    training_batch_size: Count = 8
+    latency: bool = True
+    anatomy: bool = True
+    timed_samples: Count | None = 256
+    seed: Annotated[int, Field(ge=0)] = 0
+    country: str | None = None
+    carbon_intensity: Annotated[float, Field(ge=0)] | None = None
+    pue: Annotated[float, Field(ge=1)] = 1.0
+    preset: Preset | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The options as they go into a result file: no path beyond its last folder."""
+        shown: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            shown[name] = short_path(value) if isinstance(value, Path) else value
+        return shown
+
+
+PRESETS: Mapping[Preset, Mapping[str, Any]] = {
+    # Five runs are the fewest that give an interval.
+    "quick": {
+        "runs": 5,
+        "min_seconds": 1.0,
+        "timed_samples": 64,
+        "memory_runs": 1,
+        "training_memory": False,
+        "training_throughput": False,
+        "training_energy": False,
+        "anatomy": False,
+    },
+    # Whole passes over the split, and enough repetitions for an interval on every figure.
+    "thorough": {
+        "runs": 30,
+        "min_seconds": 30.0,
+        "timed_samples": None,
+        "memory_runs": 10,
+    },
+}
+"""What a preset sets; whatever the user gives wins over it."""
+
+
+def short_path(path: Path) -> str:
+    """The last folder and the name: enough to tell files apart, nothing about the machine."""
+    parts = path.resolve().parts
+    return "/".join(parts[-2:]) if len(parts) > 2 else path.name
