@@ -27,7 +27,7 @@ from scipy import stats
 
 from alpine_cli.measure.statistics import judge
 from alpine_cli.report.setting import Setting, describe_pruning, setting_of
-from alpine_cli.results import Comparison, Interval, Result, Verdict
+from alpine_cli.results import Interval, Result, Verdict
 
 __all__ = [
     "Pooled",
@@ -177,7 +177,7 @@ def pool_comparison(
     values: dict[int, list[float]] = {}
     kinds: set[str] = set()
     better = None
-    metric = name in _METRICS
+    metric = is_metric(name)
     for seed, results in group.by_seed.items():
         for result in results:
             found, figure = result.comparison(name, variant, baseline), result.figure(name, variant)
@@ -201,9 +201,9 @@ def pool_comparison(
     return replace(_known(pooled, group, kinds), verdict=verdict)
 
 
-def is_metric(found: Comparison) -> bool:
-    """Whether a comparison is read as a difference (accuracy, F1, MCC …), not as a ratio."""
-    return found.figure in _METRICS
+def is_metric(name: str) -> bool:
+    """Whether a figure is compared by difference (accuracy, F1, MCC …), not by ratio."""
+    return name in _METRICS
 
 
 def _refusal(values: Mapping[int, Sequence[float]], kinds: set[str]) -> Pooled | None:

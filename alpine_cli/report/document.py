@@ -1,0 +1,118 @@
+"""What a report consists of, before it takes the form of a page, a workbook or text.
+
+Every writer (`markdown`, `html`, `excel`, LaTeX) turns the same `Document` into its form, so that
+no number stands in one and not in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from alpine_cli.report.aggregate import group_seeds
+from alpine_cli.report.findings import Finding, findings
+from alpine_cli.report.overview import batch_size_tables, coverage_table, overview_table
+from alpine_cli.report.pictures import Picture
+from alpine_cli.report.result_tables import (
+    lengths_table,
+    provenance_table,
+    speed_by_length_table,
+    to_table,
+    variants_table,
+)
+from alpine_cli.report.seed_tables import seed_table
+from alpine_cli.report.summary import title_of
+from alpine_cli.report.tables import Table
+from alpine_cli.results import Result
+
+__all__ = ["Chapter", "Document", "Section", "make_document"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """All about one result."""
+
+    result: Result
+    title: str
+    findings: list[Finding]
+    tables: list[Table]
+    provenance: Table
+    pictures: list[Picture]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Tables and pictures that set several results side by side."""
+
+    key: str
+    title: str
+    tables: list[Table] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report.
+
+    Attributes:
+        chapters: across results, the overview first; none is empty.
+        sections: one per result, oldest first.
+        problems: files that were left out, and why.
+        remarks: what holds for all of it, e.g. that CO2 was recomputed.
+    """
+
+    chapters: list[Chapter]
+    sections: list[Section]
+    problems: list[str]
+    remarks: list[str]
+
+    @property
+    def tables(self) -> list[Table]:
+        """Every table that is not a mere listing, in the order of the report."""
+        across = [table for chapter in self.chapters for table in chapter.tables]
+        return [*across, *[table for section in self.sections for table in section.tables]]
+
+
+def make_document(
+    results: Sequence[Result],
+    pictures: Sequence[Picture] = (),
+    *,
+    problems: Sequence[str] = (),
+    remarks: Sequence[str] = (),
+) -> Document:
+    """Sort results, their tables and pictures into chapters and sections."""
+    groups, told_apart = group_seeds(results)
+    overview = [table for table in (overview_table(results), coverage_table(results)) if table]
+    chapters = [
+        Chapter(
+            "overview",
+            "Overview",
+            overview,
+            [p for p in pictures if p.about is None],
+            told_apart if len(results) > 1 else [],
+        ),
+        Chapter("seeds", "Over fine-tuning seeds", [seed_table(group) for group in groups]),
+        Chapter("batch-sizes", "Across batch sizes", batch_size_tables(results)),
+    ]
+    return Document(
+        [c for c in chapters if c.tables or c.pictures or c.remarks],
+        [_section(result, pictures) for result in results],
+        list(problems),
+        list(remarks),
+    )
+
+
+def _section(result: Result, pictures: Sequence[Picture]) -> Section:
+    # Sweeps have a variant per setting: a column each would run off every page.
+    many = result.kind in ("sweep", "tune")
+    first = variants_table(result) if many else to_table(result)
+    tables = [first, lengths_table(result), speed_by_length_table(result)]
+    return Section(
+        result=result,
+        title=title_of(result),
+        findings=findings(result),
+        tables=[table for table in tables if table is not None and table.rows],
+        provenance=provenance_table(result),
+        pictures=[picture for picture in pictures if picture.about == result.id],
+    )

@@ -1,0 +1,233 @@
+"""The tables of one result: its summary, its lengths, its speed by length, how all was taken."""
+
+from __future__ import annotations
+
+from alpine_cli.report.findings import style_of
+from alpine_cli.report.summary import SummaryRow, summarise, title_of
+from alpine_cli.report.tables import Cell, Column, Table
+from alpine_cli.results import Figure, Interval, Provenance, Result, Series
+
+__all__ = [
+    "MARKS",
+    "MARKS_LEGEND",
+    "lengths_table",
+    "provenance_table",
+    "speed_by_length_table",
+    "to_table",
+    "variants_table",
+]
+
+MARKS: dict[Provenance, str] = {
+    "measured": "●",
+    "counted": "◆",
+    "analytic": "▲",
+    "modelled": "◐",
+    "absent": "○",
+}
+MARKS_LEGEND = (
+    "● measured on this machine, ◆ counted from operators that ran, ▲ analytic: a formula of actual"
+    " lengths, ◐ modelled: estimated without a sensor, ○ not taken."
+)
+
+
+def to_table(result: Result) -> Table:
+    """The summary of a result: a row per figure, a column per variant, ratios and verdict."""
+    variants = list(result.variants)
+    ratios = {"pruned", "unpruned"} <= set(variants)
+    columns = [Column("figure", numeric=False), *[Column(name) for name in variants]]
+    if ratios:
+        columns += [Column("pruned / unpruned"), Column("pruning is", numeric=False)]
+    if {"unpruned", "stock"} <= set(variants):
+        columns.append(Column("unpruned / stock"))
+    columns.append(Column("how", numeric=False))
+    rows = []
+    reasons: dict[str, None] = {}
+    for row in summarise(result):
+        unit = f" [{row.scale.unit}]" if row.scale.unit else ""
+        cells = [Cell(f"{row.label.strip()}{unit}")]
+        cells += [_value_cell(row, variant) for variant in variants]
+        if ratios:
+            cells += [_ratio_cell(row), _verdict_cell(row)]
+        if {"unpruned", "stock"} <= set(variants):
+            cells.append(_engine_cell(row))
+        cells.append(_how_cell(row))
+        rows.append(cells)
+        for figure in row.figures.values():
+            if figure.reason is not None:
+                reasons[f"{row.label.strip()}, {figure.variant}: not taken, {figure.reason}"] = None
+    notes = [
+        "In brackets: 95 % confidence intervals. Metrics are compared by difference, all else by"
+        " ratio. “No difference shown”: the interval covers none; “not judged”: there is no"
+        " interval.",
+        MARKS_LEGEND,
+        *reasons,
+    ]
+    return Table(f"summary-{result.id}", title_of(result), columns, rows, notes)
+
+
+def _value_cell(row: SummaryRow, variant: str) -> Cell:
+    figure = row.figures.get(variant)
+    if figure is None:
+        return Cell("")
+    if figure.value is None:
+        return Cell("n/a", note=figure.reason, style="absent")
+    return Cell(row.cell(variant), figure.value / row.scale.factor, note=_taken(figure))
+
+
+def _taken(figure: Figure) -> str:
+    parts: list[str] = [figure.provenance]
+    if figure.n is not None:
+        parts.append(f"n = {figure.n:,}")
+    if figure.aggregate != "single":
+        parts.append(figure.aggregate.replace("_", " "))
+    if figure.interval is not None:
+        parts.append(f"95 % CI {figure.interval.low:.4g} to {figure.interval.high:.4g}")
+    return f"{', '.join(parts)}: {figure.method}"
+
+
+def _ratio_cell(row: SummaryRow) -> Cell:
+    found = row.pruning
+    if found is None:
+        return Cell(row.ratio)
+    value, interval = found.ratio, found.interval
+    if found.difference_interval is not None and found.difference is not None:
+        value, interval = found.difference, found.difference_interval
+    low, high = _ends(interval)
+    return Cell(row.ratio, value, low, high, found.reason, style_of(found))
+
+
+def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
+    return (None, None) if interval is None else (interval.low, interval.high)
+
+
+def _verdict_cell(row: SummaryRow) -> Cell:
+    reason = row.pruning.reason if row.pruning is not None else None
+    return Cell(row.verdict, note=reason, style=style_of(row.pruning))
+
+
+def _engine_cell(row: SummaryRow) -> Cell:
+    value = None if row.engine is None else row.engine.ratio
+    return Cell(row.engine_ratio, value)
+
+
+def _how_cell(row: SummaryRow) -> Cell:
+    kinds = {figure.provenance for figure in row.figures.values()}
+    mark = "".join(mark for kind, mark in MARKS.items() if kind in kinds)
+    methods = dict.fromkeys(figure.method for figure in row.figures.values())
+    return Cell(f"{mark} {row.method}", note="; ".join(methods))
+
+
+def variants_table(result: Result) -> Table:
+    """The same figures with a row per variant, for results that try many settings."""
+    shown = summarise(result)
+    columns = [Column("setting", numeric=False)]
+    columns += [Column(row.label.strip(), row.scale.unit) for row in shown]
+    rows = [
+        [Cell(name), *[_value_cell(row, name) for row in shown]]
+        for name in result.variants
+        if any(name in row.figures for row in shown)
+    ]
+    return Table(f"summary-{result.id}", title_of(result), columns, rows, [MARKS_LEGEND])
+
+
+def lengths_table(result: Result) -> Table | None:
+    """Mean tokens after every layer, a row per variant; None without such curves."""
+    curves = [s for s in result.series if s.name == "mean_length" and s.variant != "stock"]
+    curves = curves or [s for s in result.series if s.name == "mean_length"]
+    if not curves:
+        return None
+    ticks = sorted({x for curve in curves for x in curve.x})
+    columns = [Column("variant", numeric=False), *[Column(f"{x:.0f}") for x in ticks]]
+    rows = []
+    for curve in curves:
+        at = dict(zip(curve.x, curve.y, strict=True))
+        rows.append([Cell(curve.variant), *[_number(at.get(x), 1) for x in ticks]])
+    return Table(
+        f"lengths-{result.id}",
+        "Mean tokens after so many layers",
+        columns,
+        rows,
+        [curves[0].method],
+    )
+
+
+def speed_by_length_table(result: Result) -> Table | None:
+    """Throughput in bins of input length, and what pruning gains there; None without curves."""
+    rates = [series for series in result.series if series.name == "throughput_by_length"]
+    gain = next(
+        (
+            series
+            for series in result.series
+            if series.name == "speedup_by_length"
+            and (series.variant, series.baseline) == ("pruned", "unpruned")
+        ),
+        None,
+    )
+    if not rates:
+        return None
+    curves = [*rates, gain] if gain is not None else rates
+    bins = dict.fromkeys(label for curve in curves for label in _labels(curve))
+    columns = [
+        Column("length of the input", numeric=False),
+        *[Column(series.variant, series.unit) for series in rates],
+        *([Column("pruned / unpruned")] if gain is not None else []),
+    ]
+    rows = [[Cell(name), *[_point(curve, name) for curve in curves]] for name in bins]
+    notes = ["In brackets: 95 % confidence intervals.", rates[0].method]
+    return Table(
+        f"by-length-{result.id}", "Throughput by length of the input", columns, rows, notes
+    )
+
+
+def _labels(series: Series) -> list[str]:
+    return series.labels if series.labels is not None else [f"{x:g}" for x in series.x]
+
+
+def _point(series: Series, label: str) -> Cell:
+    labels = _labels(series)
+    if label not in labels:
+        return Cell("–", note="no such point", style="absent")
+    at = labels.index(label)
+    value = series.y[at]
+    low = series.low[at] if series.low is not None else None
+    high = series.high[at] if series.high is not None else None
+    if value is None:
+        return Cell("n/a", style="absent")
+    digits = 2 if series.baseline is not None else 1
+    text = f"{value:,.{digits}f}"
+    if low is not None and high is not None:
+        text += f" [{low:,.{digits}f}, {high:,.{digits}f}]"
+    style = ""
+    if series.baseline is not None and low is not None and high is not None:
+        style = "better" if low > 1 else "worse" if high < 1 else ""
+        text += f" {style or 'no difference shown'}"
+    return Cell(text, value, low, high, style=style)  # type: ignore[arg-type]
+
+
+def _number(value: float | None, digits: int) -> Cell:
+    if value is None:
+        return Cell("n/a", style="absent")
+    return Cell(f"{value:,.{digits}f}", value)
+
+
+def provenance_table(result: Result) -> Table:
+    """Every figure of a result with how it was taken, or why it was not."""
+    columns = [Column(name, numeric=False) for name in ("figure", "variant")]
+    columns += [Column("value"), Column("unit", numeric=False), Column("n")]
+    columns += [Column(name, numeric=False) for name in ("provenance", "aggregate", "method")]
+    rows = []
+    for f in result.figures:
+        value = Cell("n/a", style="absent") if f.value is None else Cell(f"{f.value:.6g}", f.value)
+        rows.append(
+            [
+                Cell(f.name),
+                Cell(f.variant),
+                value,
+                Cell(f"{f.unit} per {f.per}" if f.per else f.unit),
+                Cell("") if f.n is None else Cell(f"{f.n:,}", f.n),
+                Cell(f"{MARKS[f.provenance]} {f.provenance}"),
+                Cell(f.aggregate.replace("_", " ")),
+                Cell(f.reason if f.reason is not None else f.method),
+            ]
+        )
+    return Table(f"provenance-{result.id}", "How every figure was taken", columns, rows)
