@@ -30,11 +30,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alpine_cli.measure.analytic import analytic_cost, head_macs
 from alpine_cli.measure.anatomy_steps import Costs, anatomy_part
 from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.cost import EncoderShape
-from alpine_cli.measure.flops import analytic_cost, head_macs
-from alpine_cli.measure.lengths import LayerLengths, lengths_by_sample, unpruned_lengths
+from alpine_cli.measure.lengths import LayerLengths
 from alpine_cli.measure.throughput import TimedPass, timed_pass
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import (
@@ -131,28 +131,23 @@ class _Passes:
         head = head_macs(self.pruned, layers, self.batches["pruned"][0].indices[0])
         functions = len(self.pruned.encoded.rows[0])
         taken = [i for batch in self.batches["unpruned"] for i in batch.indices]
-        full = unpruned_lengths([self.unpruned.encoded.rows[i] for i in taken], len(layers))
-        shortened = np.concatenate([lengths_by_sample(f, functions) for f in self.forwards])
-
-        def cost(entering: np.ndarray) -> tuple[float, float, float]:
-            lengths = LayerLengths(entering, (), merges=False)
-            found = analytic_cost(shape, lengths, [], pads=False, head=head)
-            return (
-                float(found.attention.sum()),
-                float(found.feed_forward.sum()),
-                float(found.total.sum()),
-            )
-
-        attention_u, feed_forward_u, total_u = cost(full)
-        attention_p, feed_forward_p, total_p = cost(shortened)
+        rows = [self.unpruned.encoded.rows[i] for i in taken]
+        full = LayerLengths.unpruned(rows, len(layers))
+        shortest = LayerLengths.unpruned([[(0,)] * functions for _ in taken], len(layers))
+        shortened = LayerLengths.joined(
+            [LayerLengths.traced(forward, functions, self.config) for forward in self.forwards]
+        )
+        unpruned, pruned, least = (
+            analytic_cost(shape, lengths, head=head) for lengths in (full, shortened, shortest)
+        )
         return Costs(
-            attention_unpruned=attention_u,
-            attention_pruned=attention_p,
-            feed_forward_unpruned=feed_forward_u,
-            feed_forward_pruned=feed_forward_p,
-            total_unpruned=total_u,
-            total_pruned=total_p,
-            total_shortest=cost(np.ones_like(full))[2],
+            attention_unpruned=float(unpruned.attention.sum()),
+            attention_pruned=float(pruned.attention.sum()),
+            feed_forward_unpruned=float(unpruned.feed_forward.sum()),
+            feed_forward_pruned=float(pruned.feed_forward.sum()),
+            total_unpruned=float(unpruned.total.sum()),
+            total_pruned=float(pruned.total.sum()),
+            total_shortest=float(least.total.sum()),
         )
 
     def clocks(self) -> dict[str, Callable[[], TimedPass]]:

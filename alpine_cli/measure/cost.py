@@ -5,12 +5,15 @@ addition apart, so FLOPs = 2 x MACs for the matrix products counted here. (Figur
 call FLOPs are often MACs: ALPINE's measured ones are.)
 
 Counted: the products with weight matrices, queries by keys, probabilities by values. Left out, as
-in every counter this project compares with: biases, LayerNorm, softmax, activations, embedding
-look-ups (no multiply-adds). Scoring and merging are additions, hence no MACs; they are given as
-`pruning_overhead_flops`.
+in every counter this project compares with: biases, LayerNorm, softmax, activations, position
+biases and rotations, embedding look-ups (no multiply-adds). Scoring and merging are given apart,
+as `pruning_overhead_flops`.
 
 `paper_*` are the formulas of the ALPINE replication package, which count a product of two
 n-vectors as n multiplications and n - 1 additions; they serve the theory curves only.
+
+Attention is counted over all keys, also in ModernBERT's local layers: stock transformers (SDPA)
+and alpine's engines compute the whole product and mask it.
 """
 
 from __future__ import annotations
@@ -26,14 +29,26 @@ from alpine_cli.errors import MeasurementError
 __all__ = [
     "EncoderShape",
     "attention_macs",
+    "attention_product_macs",
+    "attention_weight_macs",
     "feed_forward_macs",
     "paper_crossing",
     "paper_feed_forward_flops",
     "paper_mha_flops",
     "pruning_overhead_flops",
+    "scoring_product_macs",
 ]
 
-_KNOWN = ("roberta", "xlm-roberta", "camembert", "bert", "electra", "distilbert")
+_KNOWN = (
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "bert",
+    "electra",
+    "distilbert",
+    "modernbert",
+    "t5",
+)
 
 
 @dataclass(frozen=True)
@@ -42,11 +57,14 @@ class EncoderShape:
 
     Attributes:
         layers: number of encoder layers.
-        hidden: model width D; queries, keys, values and output are D x D.
+        hidden: model width D.
         heads: attention heads H.
-        feed_forward: inner width F of the two feed-forward matrices.
+        feed_forward: inner width F of the feed-forward block.
         embedding: width of the embeddings; where it differs from `hidden` (ELECTRA), each token
             passes one E x D projection before the first layer.
+        feed_forward_matrices: 2, or 3 where the block is gated (ModernBERT, gated T5).
+        heads_width: width of all heads' queries together where it is not D: T5's heads have a
+            size of their own.
     """
 
     layers: int
@@ -54,6 +72,8 @@ class EncoderShape:
     heads: int
     feed_forward: int
     embedding: int
+    feed_forward_matrices: int = 2
+    heads_width: int | None = None
 
     @classmethod
     def from_config(cls, config: Any) -> EncoderShape:
@@ -68,15 +88,23 @@ class EncoderShape:
                 f"no cost formula for model type {family!r}; known: {', '.join(_KNOWN)}."
                 " The operator counts of measure-flops still hold"
             )
-        hidden = config.hidden_size
-        feed_forward = config.hidden_dim if family == "distilbert" else config.intermediate_size
+        hidden, heads = config.hidden_size, config.num_attention_heads
+        inner = {"distilbert": "hidden_dim", "t5": "d_ff"}.get(family, "intermediate_size")
+        gated = family == "modernbert" or (family == "t5" and config.is_gated_act)
         return cls(
             layers=config.num_hidden_layers,
             hidden=hidden,
-            heads=config.num_attention_heads,
-            feed_forward=feed_forward,
+            heads=heads,
+            feed_forward=getattr(config, inner),
             embedding=getattr(config, "embedding_size", hidden) if family == "electra" else hidden,
+            feed_forward_matrices=3 if gated else 2,
+            heads_width=heads * config.d_kv if family == "t5" else None,
         )
+
+    @property
+    def attention(self) -> int:
+        """Width I of queries, keys and values."""
+        return self.hidden if self.heads_width is None else self.heads_width
 
     @property
     def projection_macs_per_token(self) -> int:
@@ -84,48 +112,78 @@ class EncoderShape:
         return 0 if self.embedding == self.hidden else self.embedding * self.hidden
 
 
-def attention_macs(shape: EncoderShape, lengths: ArrayLike) -> NDArray[np.int64]:
-    """MACs of one layer's attention block at each of `lengths` tokens: 4 n D^2 + 2 n^2 D."""
+def attention_weight_macs(shape: EncoderShape, lengths: ArrayLike) -> NDArray[np.int64]:
+    """MACs of one layer's four attention matrices at each of `lengths` tokens: 4 n D I."""
+    return 4 * np.asarray(lengths, dtype=np.int64) * shape.hidden * shape.attention
+
+
+def attention_product_macs(shape: EncoderShape, lengths: ArrayLike) -> NDArray[np.int64]:
+    """MACs of queries by keys and probabilities by values, in one layer: 2 n^2 I."""
     n = np.asarray(lengths, dtype=np.int64)
-    return 4 * n * shape.hidden**2 + 2 * n * n * shape.hidden
+    return 2 * n * n * shape.attention
+
+
+def attention_macs(shape: EncoderShape, lengths: ArrayLike) -> NDArray[np.int64]:
+    """MACs of one layer's attention block at each of `lengths` tokens: 4 n D I + 2 n^2 I."""
+    return attention_weight_macs(shape, lengths) + attention_product_macs(shape, lengths)
 
 
 def feed_forward_macs(shape: EncoderShape, lengths: ArrayLike) -> NDArray[np.int64]:
-    """MACs of one layer's feed-forward block at each of `lengths` tokens: 2 n D F."""
+    """MACs of one layer's feed-forward block at `lengths` tokens each: 2 n D F, gated 3 n D F."""
     n = np.asarray(lengths, dtype=np.int64)
-    return 2 * n * shape.hidden * shape.feed_forward
+    return shape.feed_forward_matrices * n * shape.hidden * shape.feed_forward
+
+
+def scoring_product_macs(lengths: ArrayLike) -> NDArray[np.int64]:
+    """n^2 MACs in a pruning layer whose scores are a product with the mask of valid queries.
+
+    Engines that score on a padded grid do that, once the heads are summed. It belongs to the
+    overhead (`pruning_overhead_flops(weighted=True)` holds it), but operator counters see it.
+    """
+    n = np.asarray(lengths, dtype=np.int64)
+    return n * n
 
 
 def pruning_overhead_flops(
-    shape: EncoderShape, before: ArrayLike, after: ArrayLike, *, merge: bool
+    shape: EncoderShape, lengths: ArrayLike, removed: ArrayLike, *, merge: bool, weighted: bool
 ) -> NDArray[np.int64]:
-    """FLOPs that one pruning layer adds, at the given lengths before and after it.
+    """FLOPs that one pruning layer adds.
 
-    H n^2 additions for the scores (sums over heads and queries), 6 n for their division, mean,
-    deviation and band, and, where tokens were merged, D per removed token for their mean.
+    H n^2 additions for the scores (sums over heads and queries), n^2 more where queries are
+    weighted by whether they exist, 6 n for their division, mean, deviation and band, and, where
+    tokens are merged, D per removed token for their mean.
+
+    Args:
+        lengths: tokens that the layer scores.
+        removed: tokens that leave it; same shape.
+        merge: whether they are merged.
+        weighted: whether scores are a product with the mask, see `scoring_product_macs`.
     """
-    n = np.asarray(before, dtype=np.int64)
-    m = np.asarray(after, dtype=np.int64)
-    # One merged token stands among the m; a single merged token leaves the length as it was,
-    # which lengths alone cannot tell from nothing removed: D additions too few, at the most.
-    removed = np.where(m < n, n - m + 1, 0) if merge else np.zeros_like(n)
-    return shape.heads * n * n + 6 * n + removed * shape.hidden
+    n = np.asarray(lengths, dtype=np.int64)
+    merging = np.asarray(removed, dtype=np.int64) * (shape.hidden if merge else 0)
+    return (shape.heads + weighted) * n * n + 6 * n + merging
 
 
-def paper_mha_flops(n: float, hidden: int = 768, heads: int = 12) -> float:
+def paper_mha_flops(n: int, hidden: int = 768, heads: int = 12) -> int:
     """ALPINE's F_MHA(n) = 8 n d^2 + 4 n^2 d - 4 n d + h n^2, one layer, true FLOPs."""
     return 8 * n * hidden**2 + 4 * n * n * hidden - 4 * n * hidden + heads * n * n
 
 
-def paper_feed_forward_flops(n: float, hidden: int = 768) -> float:
-    """ALPINE's F_FFN(n) = 16 n d^2 - n d, one layer with F = 4 d, true FLOPs."""
-    return 16 * n * hidden**2 - n * hidden
+def paper_feed_forward_flops(n: int, hidden: int = 768, feed_forward: int | None = None) -> int:
+    """ALPINE's F_FFN(n) = 4 n d F - n d, one layer, true FLOPs; F = 4 d unless given.
 
-
-def paper_crossing(hidden: int = 768, heads: int = 12) -> int:
-    """The longest input for which the feed-forward block costs more than attention.
-
-    floor((8 d^2 + 3 d) / (4 d + h)): 1530 for d=768, h=12. (The replication package's README
-    once said 1375, which does not follow from its own formulas.)
+    The paper writes 16 n d^2 - n d, which is this for F = 4 d.
     """
-    return (8 * hidden**2 + 3 * hidden) // (4 * hidden + heads)
+    inner = 4 * hidden if feed_forward is None else feed_forward
+    return 4 * n * hidden * inner - n * hidden
+
+
+def paper_crossing(hidden: int = 768, heads: int = 12, feed_forward: int | None = None) -> int:
+    """The longest input for which the feed-forward block costs at least as much as attention.
+
+    floor((4 d F - 8 d^2 + 3 d) / (4 d + h)), which is floor((8 d^2 + 3 d) / (4 d + h)) for
+    F = 4 d: 1530 for d=768, h=12. (The replication package's README once said 1375, which does
+    not follow from its own formulas.) 0 where attention costs more at every length.
+    """
+    inner = 4 * hidden if feed_forward is None else feed_forward
+    return max(0, (4 * hidden * inner - 8 * hidden**2 + 3 * hidden) // (4 * hidden + heads))

@@ -1,84 +1,36 @@
 """Multiply-adds and FLOPs per sample, by three methods that must agree.
 
-(a) analytic: the formulas of `cost` at the lengths each layer really ran at, all samples;
-(b) dispatcher: torch's operator counter, (c) fvcore: a trace (`operator_counts`), both on a few
-samples spread over the lengths, because they are slow; each is set against (a) on those very
-samples, and a disagreement of more than 1 % becomes a caution.
+(a) analytic: the formulas of `cost` at the lengths each layer really ran at, all samples
+(`analytic`); (b) dispatcher: torch's operator counter, (c) fvcore: a trace (`operator_counts`),
+both on a few samples spread over the lengths, because they are slow; each is set against (a) on
+those very samples, and a disagreement of more than 1 % becomes a caution that says where
+(`count_check`).
 
 At batch size 1 unless asked otherwise: engines that pad cost more in larger batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from alpine_cli.errors import MeasurementError
-from alpine_cli.measure.cost import (
-    EncoderShape,
-    attention_macs,
-    feed_forward_macs,
-    pruning_overhead_flops,
-)
-from alpine_cli.measure.lengths import LayerLengths, layer_lengths, mean_length_series
-from alpine_cli.measure.operator_counts import count_dispatched, count_linear, count_traced
+from alpine_cli.measure.analytic import Layout, VariantCost, analytic_cost, head_macs, inputs_of
+from alpine_cli.measure.cost import EncoderShape
+from alpine_cli.measure.count_check import ExpectedMacs, check_counts
+from alpine_cli.measure.lengths import layer_lengths, mean_length_series
 from alpine_cli.measure.statistics import compare_all, mean_interval
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import LoadedVariant, WorkloadRequest, load_workload
 from alpine_cli.pruning.patch.registry import find_base_model
-from alpine_cli.results import Caution, Figure, Part, Provenance, Series
+from alpine_cli.results import Figure, Part, Series
 
-__all__ = ["MAX_DISAGREEMENT", "VariantCost", "analytic_cost", "head_macs", "measure_flops"]
+__all__ = ["measure_flops"]
 
-MAX_DISAGREEMENT = 0.01
 _CHECKED_SAMPLES = 8
-
-
-@dataclass(frozen=True)
-class VariantCost:
-    """MACs per sample and layer (samples, layers); overhead in FLOPs; the rest per sample."""
-
-    attention: NDArray[np.int64]
-    feed_forward: NDArray[np.int64]
-    overhead_flops: NDArray[np.int64]
-    projection: NDArray[np.int64]
-    head: float
-
-    @property
-    def total(self) -> NDArray[np.float64]:
-        """MACs of each sample, encoder and head."""
-        encoder = self.attention.sum(axis=1) + self.feed_forward.sum(axis=1) + self.projection
-        return encoder + self.head
-
-
-def analytic_cost(
-    shape: EncoderShape,
-    lengths: LayerLengths,
-    batches: Sequence[Sequence[int]],
-    *,
-    pads: bool,
-    head: float,
-) -> VariantCost:
-    """The formulas of `cost` at the lengths executed in these batches."""
-    executed = lengths.executed(batches, pads=pads)  # (samples, functions, layers + 1)
-    before, after = executed[:, :, :-1], executed[:, :, 1:]
-    overhead = np.zeros(before.shape, dtype=np.int64)
-    for layer in lengths.pruned_layers:
-        overhead[:, :, layer] = pruning_overhead_flops(
-            shape, before[:, :, layer], after[:, :, layer], merge=lengths.merges
-        )
-    return VariantCost(
-        attention=attention_macs(shape, before).sum(axis=1),
-        feed_forward=feed_forward_macs(shape, after).sum(axis=1),
-        overhead_flops=overhead.sum(axis=1),
-        projection=executed[:, :, 0].sum(axis=1) * shape.projection_macs_per_token,
-        head=head,
-    )
 
 
 def measure_flops(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,27 +47,41 @@ def measure_flops(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _measure_variant(variant: LoadedVariant, batch_size: int, run_batch_size: int) -> Part:
     base, family = find_base_model(variant.model)
-    num_layers = len(family.layers(base))
-    lengths = layer_lengths(variant, run_batch_size, num_layers)
-    series = [mean_length_series(variant.name, lengths)]
-    batches = [batch.indices for batch in variant.batches(batch_size, seed=0)]
+    layers = family.layers(base)
+    lengths = layer_lengths(variant, run_batch_size, len(layers))
+    curve = Part(series=[mean_length_series(variant.name, lengths)])
     checked = _spread_over_lengths(variant)
+    inputs = [inputs_of(variant, sample) for sample in checked]
     try:
         shape = EncoderShape.from_config(base.config)
     except MeasurementError as error:
-        figures = [
-            _absent(variant.name, name, str(error)) for name in ("total_macs", "total_flops")
-        ]
-        counted, cautions = _counted(variant, checked, None)
-        return Part(figures=figures + counted, series=series, cautions=cautions)
-    head = head_macs(variant, family.layers(base), checked[0])
-    cost = analytic_cost(shape, lengths, batches, pads=variant.pads, head=head)
-    singles = analytic_cost(shape, lengths, [[i] for i in checked], pads=variant.pads, head=head)
-    counted, cautions = _counted(variant, checked, singles.total[checked])
-    return Part(
-        figures=_analytic_figures(variant.name, cost, batch_size) + counted,
-        series=series + _layer_series(variant.name, cost),
-        cautions=cautions,
+        figures = [_absent(variant.name, unit, str(error)) for unit in ("MACs", "FLOPs")]
+        counted = check_counts(variant.name, variant.model, layers, inputs, None)
+        return Part(figures=figures).merged(counted, curve)
+    head, layout = head_macs(variant, layers, checked[0]), Layout.of(variant)
+    batches = [batch.indices for batch in variant.batches(batch_size, seed=0)]
+    cost = analytic_cost(shape, lengths, batches, layout, head=head)
+    alone = analytic_cost(shape, lengths, [[i] for i in checked], layout, head=head)
+    expected = _expected(alone, checked)
+    counted = check_counts(variant.name, variant.model, layers, inputs, expected)
+    analytic = Part(
+        figures=_analytic_figures(variant.name, cost, batch_size),
+        series=_layer_series(variant.name, cost),
+    )
+    return analytic.merged(counted, curve)
+
+
+def _expected(cost: VariantCost, checked: list[int]) -> ExpectedMacs:
+    """What counters of matrix products must find: scoring's products are seen by them, too."""
+
+    def layers(values: NDArray[np.int64]) -> NDArray[np.float64]:
+        return values[checked].sum(axis=0).astype(np.float64)
+
+    return ExpectedMacs(
+        attention_weights=layers(cost.attention_weights),
+        attention_products=layers(cost.attention_products + cost.scoring_products),
+        feed_forward=layers(cost.feed_forward),
+        outside=float(cost.projection[checked].sum()) + len(checked) * cost.head,
     )
 
 
@@ -150,13 +116,23 @@ def _analytic_figures(variant: str, cost: VariantCost, batch_size: int) -> list[
         figure(
             "total_flops", "FLOPs", 2 * total + overhead, "2 x total_macs + pruning_overhead_flops"
         ),
-        figure("attention_macs", "MACs", attention, "4 n D^2 + 2 n^2 D per layer"),
-        figure("feed_forward_macs", "MACs", feed_forward, "2 n D F per layer, n after its pruning"),
+        figure(
+            "attention_macs",
+            "MACs",
+            attention,
+            "4 n D I + 2 n^2 I per layer, I = D but in T5",
+        ),
+        figure(
+            "feed_forward_macs",
+            "MACs",
+            feed_forward,
+            "2 n D F per layer (gated: 3 n D F), n after its pruning",
+        ),
         figure(
             "pruning_overhead_flops",
             "FLOPs",
             overhead,
-            "scores, statistics and merging in pruning layers: additions, no multiply-adds",
+            "scores, statistics and merging in pruning layers",
         ),
         figure(
             "head_macs",
@@ -173,15 +149,16 @@ def _layer_series(variant: str, cost: VariantCost) -> list[Series]:
         Series(
             name=name,
             variant=variant,
-            unit="MACs",
+            unit=unit,
             x_name="layer",
             x=layers,
             y=[float(value) for value in values.mean(axis=0)],
             method="mean over all samples, per sample",
         )
-        for name, values in (
-            ("attention_macs_per_layer", cost.attention),
-            ("feed_forward_macs_per_layer", cost.feed_forward),
+        for name, unit, values in (
+            ("attention_macs_per_layer", "MACs", cost.attention),
+            ("feed_forward_macs_per_layer", "MACs", cost.feed_forward),
+            ("pruning_overhead_flops_per_layer", "FLOPs", cost.overhead_flops),
         )
     ]
 
@@ -193,93 +170,9 @@ def _spread_over_lengths(variant: LoadedVariant) -> list[int]:
     return [order[(2 * k + 1) * len(order) // (2 * count)] for k in range(count)]
 
 
-def _inputs(variant: LoadedVariant, sample: int) -> dict[str, Tensor]:
-    batch = variant.batch_of([sample])
-    return {
-        "input_ids": batch.input_ids.to(variant.device),
-        "attention_mask": batch.attention_mask.to(variant.device),
-    }
-
-
-def head_macs(variant: LoadedVariant, layers: list[nn.Module], sample: int) -> float:
-    """MACs of linear modules outside the layers; those that depend on length are not among them."""
-    inside = {id(module) for layer in layers for module in layer.modules()}
-    outside = {
-        name: module
-        for name, module in variant.model.named_modules()
-        if isinstance(module, nn.Linear)
-        and id(module) not in inside
-        and not name.endswith("embeddings_project")
-    }
-    return count_linear(variant.model, outside, _inputs(variant, sample))
-
-
-def _counted(
-    variant: LoadedVariant, checked: list[int], analytic: NDArray[np.float64] | None
-) -> tuple[list[Figure], list[Caution]]:
-    """Figures of both operator counters on the checked samples, and cautions of disagreement."""
-    figures, cautions = [], []
-    for name, count, label in (
-        ("dispatcher_macs", count_dispatched, "torch.utils.flop_counter, FLOPs / 2"),
-        ("fvcore_macs", count_traced, "fvcore, matrix products only"),
-    ):
-        method = f"{label}; {len(checked)} samples spread over the lengths, batch size 1"
-        try:
-            values = [count(variant.model, _inputs(variant, sample)) for sample in checked]
-        except Exception as error:  # tracing fails in many ways; none may lose the other figures
-            reason = f"{label.split(',')[0]} failed: {type(error).__name__}: {_first_line(error)}"
-            figures.append(_absent(variant.name, name, reason))
-            continue
-        figures.append(_mean(variant.name, name, "MACs", values, method, "counted"))
-        if analytic is None:
-            continue
-        ratio = sum(values) / float(analytic.sum())
-        figures.append(
-            Figure(
-                name=f"{name}_over_analytic",
-                variant=variant.name,
-                unit="1",
-                value=ratio,
-                provenance="counted",
-                method=f"{method}, over the analytic count of the same samples",
-                n=len(values),
-            )
-        )
-        if abs(ratio - 1) > MAX_DISAGREEMENT:
-            cautions.append(
-                Caution(
-                    code="counts-disagree",
-                    text=f"{variant.name}: {label.split(',')[0]} counts {ratio - 1:+.1%} against"
-                    " the formulas on the same samples",
-                    effect="one of the two counts is wrong",
-                    remedy="Do not cite either before the cause is known",
-                )
-            )
-    return figures, cautions
-
-
-def _mean(
-    variant: str, name: str, unit: str, values: list[float], method: str, provenance: Provenance
-) -> Figure:
+def _absent(variant: str, unit: str, reason: str) -> Figure:
     return Figure(
-        name=name,
-        variant=variant,
-        unit=unit,
-        value=float(np.mean(values)),
-        provenance=provenance,
-        method=method,
-        per="sample",
-        better="lower",
-        n=len(values),
-        aggregate="mean",
-        samples=values,
-    )
-
-
-def _absent(variant: str, name: str, reason: str) -> Figure:
-    unit = "FLOPs" if name.endswith("flops") else "MACs"
-    return Figure(
-        name=name,
+        name=f"total_{unit.lower()}",
         variant=variant,
         unit=unit,
         value=None,
@@ -289,8 +182,3 @@ def _absent(variant: str, name: str, reason: str) -> Figure:
         per="sample",
         better="lower",
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else "(no message)"

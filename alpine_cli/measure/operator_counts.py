@@ -5,9 +5,12 @@
   which it has no formula; one is added here.
 - `count_traced`: fvcore follows a TorchScript trace. It calls multiply-adds "flops", counts
   LayerNorm in true FLOPs beside them, and has no formula for fused attention; here attention gets
-  one and only matrix products are summed.
+  one and only matrix products are summed. It also takes an einsum to multiply over all its indices
+  at once, where PyTorch first sums over those that only one side has (additions): with H heads the
+  scores of a padded grid then count H times; here einsum is counted as PyTorch computes it.
 
-Both are returned in MACs of matrix products, the unit in which the analytic count can be checked.
+Both are returned in MACs of matrix products, the unit in which the analytic count can be checked,
+by module and operator, so that a disagreement can be located.
 """
 
 from __future__ import annotations
@@ -15,34 +18,71 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["count_dispatched", "count_linear", "count_traced"]
+__all__ = [
+    "WEIGHT_OPERATORS",
+    "OperatorCount",
+    "count_dispatched",
+    "count_linear",
+    "count_traced",
+]
 
-_MATRIX_PRODUCTS = (
-    "linear",
+WEIGHT_OPERATORS = frozenset({"linear", "addmm", "mm"})
+"""Products with a weight matrix; attention's own products run under other operators."""
+
+_MATRIX_PRODUCTS = WEIGHT_OPERATORS | {
     "matmul",
     "bmm",
-    "addmm",
-    "mm",
     "baddbmm",
     "einsum",
     "scaled_dot_product_attention",
-)
+}
 
 
-def count_dispatched(model: nn.Module, inputs: Mapping[str, Tensor]) -> float:
+@dataclass(frozen=True)
+class OperatorCount:
+    """MACs of the matrix products of one forward pass.
+
+    Attributes:
+        by_module: by module name as in `named_modules()` ("" is the model), then by operator;
+            a module's count includes those of its submodules. Modules that did nothing may lack.
+    """
+
+    by_module: Mapping[str, Mapping[str, float]]
+
+    @property
+    def total(self) -> float:
+        """MACs of the whole model."""
+        return self.of("")
+
+    def of(self, module: str, operators: Collection[str] | None = None) -> float:
+        """MACs of one module, of all or some operators."""
+        counts = self.by_module.get(module, {})
+        return sum(n for name, n in counts.items() if operators is None or name in operators)
+
+
+def count_dispatched(model: nn.Module, inputs: Mapping[str, Tensor]) -> OperatorCount:
     """MACs of one forward pass by torch's dispatcher counter."""
     fused_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     counter = FlopCounterMode(display=False, custom_mapping={fused_cpu: _attention_flops})
     with torch.no_grad(), counter:
         model(**inputs)
-    return counter.get_total_flops() / 2
+    root = type(model).__name__
+    by_module = {}
+    for path, counts in counter.get_flop_counts().items():
+        # The counter calls the sum "Global" and puts the model's class before each name.
+        name = "" if path == "Global" else path.removeprefix(root).removeprefix(".")
+        by_module[name] = {
+            str(operator).removeprefix("aten."): flops / 2 for operator, flops in counts.items()
+        }
+    return OperatorCount(by_module)
 
 
 def _attention_flops(
@@ -54,7 +94,7 @@ def _attention_flops(
     return int(2 * batch * heads * queries * keys * (width + value_shape[3]))
 
 
-def count_traced(model: nn.Module, inputs: Mapping[str, Tensor]) -> float:
+def count_traced(model: nn.Module, inputs: Mapping[str, Tensor]) -> OperatorCount:
     """MACs of one forward pass by fvcore.
 
     Raises:
@@ -73,9 +113,15 @@ def count_traced(model: nn.Module, inputs: Mapping[str, Tensor]) -> float:
         analysis.tracer_warnings("none")
         analysis.set_op_handle("aten::scaled_dot_product_attention", _traced_attention)
         analysis.set_op_handle("aten::baddbmm", _traced_baddbmm)
+        analysis.set_op_handle("aten::einsum", _traced_einsum)
         with torch.no_grad():
-            by_operator = analysis.by_operator()
-    return float(sum(by_operator.get(name, 0) for name in _MATRIX_PRODUCTS))
+            counted = analysis.by_module_and_operator()
+    by_module = {}
+    for path, counts in counted.items():
+        if path == "model" or path.startswith("model."):
+            kept = {name: float(n) for name, n in counts.items() if name in _MATRIX_PRODUCTS}
+            by_module[path.removeprefix("model").removeprefix(".")] = kept
+    return OperatorCount(by_module)
 
 
 class _Positional(nn.Module):
@@ -105,6 +151,20 @@ def _traced_attention(inputs: list[Any], outputs: list[Any]) -> float:
 def _traced_baddbmm(inputs: list[Any], outputs: list[Any]) -> float:
     batch, rows, inner = _shape(inputs[1])
     return float(batch * rows * inner * _shape(inputs[2])[-1])
+
+
+def _traced_einsum(inputs: list[Any], outputs: list[Any]) -> float:
+    """Of two operands, as PyTorch computes it; of more, as fvcore estimates it."""
+    operands = [_shape(value) for value in inputs[1].node().inputs()]
+    if len(operands) != 2:
+        from fvcore.nn.jit_handles import einsum_flop_jit
+
+        return float(einsum_flop_jit(inputs, outputs))
+    terms, _, result = inputs[0].toIValue().replace(" ", "").partition("->")
+    left, right = terms.split(",")
+    sizes = dict(zip(left + right, [*operands[0], *operands[1]], strict=True))
+    multiplied = (set(left) & set(right)) | set(result)
+    return float(math.prod(sizes[index] for index in multiplied))
 
 
 def _hush(name: str) -> None:

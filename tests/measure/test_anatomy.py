@@ -153,9 +153,12 @@ def test_a_real_run_is_taken_apart(subject: tuple[Path, Path], engine: str) -> N
     assert figures["flops_ratio"].value > 1  # type: ignore[operator]
 
 
-def test_the_flops_ratio_is_that_of_measure_flops(subject: tuple[Path, Path]) -> None:
+def test_the_flops_ratio_is_that_of_measure_flops(
+    subject: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from alpine_cli.measure.flops import measure_flops
 
+    monkeypatch.setattr("alpine_cli.measure.flops._CHECKED_SAMPLES", 1)
     asked = request(subject, "packed")
     (ratio,) = (f["value"] for f in measure_anatomy(asked)["figures"] if f["name"] == "flops_ratio")
     counted = {

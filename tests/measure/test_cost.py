@@ -7,8 +7,10 @@ from transformers import (
     BertConfig,
     DistilBertConfig,
     ElectraConfig,
+    GPT2Config,
     ModernBertConfig,
     RobertaConfig,
+    T5Config,
 )
 
 from alpine_cli.errors import MeasurementError
@@ -20,6 +22,7 @@ from alpine_cli.measure.cost import (
     paper_feed_forward_flops,
     paper_mha_flops,
     pruning_overhead_flops,
+    scoring_product_macs,
 )
 
 BASE = EncoderShape.from_config(RobertaConfig())
@@ -84,14 +87,30 @@ def test_shapes_are_read_off_each_family(config: object, expected: tuple[int, ..
     ) == expected
 
 
+def test_heads_of_their_own_width_and_gates_are_read_off_the_config() -> None:
+    t5 = T5Config(d_model=32, d_kv=6, num_heads=4, d_ff=80, num_layers=3)
+    plain = EncoderShape.from_config(t5)
+    assert (plain.attention, plain.feed_forward, plain.feed_forward_matrices) == (24, 80, 2)
+    assert int(attention_macs(plain, 10)) == 4 * 10 * 32 * 24 + 2 * 100 * 24
+    gated = EncoderShape.from_config(T5Config(feed_forward_proj="gated-gelu"))
+    assert gated.feed_forward_matrices == 3
+    modern = EncoderShape.from_config(ModernBertConfig(hidden_size=64, intermediate_size=96))
+    assert int(feed_forward_macs(modern, 5)) == 3 * 5 * 64 * 96
+
+
 def test_a_family_without_formula_is_refused_by_name() -> None:
-    with pytest.raises(MeasurementError, match="modernbert"):
-        EncoderShape.from_config(ModernBertConfig())
+    with pytest.raises(MeasurementError, match="gpt2"):
+        EncoderShape.from_config(GPT2Config())
 
 
 def test_overhead_grows_with_what_is_merged() -> None:
     shape = EncoderShape(layers=1, hidden=8, heads=2, feed_forward=16, embedding=8)
-    assert int(pruning_overhead_flops(shape, 10, 10, merge=True)) == 2 * 100 + 60
-    # 10 tokens, 4 removed and one merged token appended: 7 leave
-    assert int(pruning_overhead_flops(shape, 10, 7, merge=True)) == 2 * 100 + 60 + 4 * 8
-    assert int(pruning_overhead_flops(shape, 10, 6, merge=False)) == 2 * 100 + 60
+
+    def overhead(removed: int, *, merge: bool = True, weighted: bool = False) -> int:
+        return int(pruning_overhead_flops(shape, 10, removed, merge=merge, weighted=weighted))
+
+    assert overhead(0) == 2 * 100 + 60
+    assert overhead(4) == 2 * 100 + 60 + 4 * 8
+    assert overhead(4, merge=False) == 2 * 100 + 60
+    # the heads are summed, then n^2 products weight the queries: n^2 FLOPs more than sums alone
+    assert overhead(0, weighted=True) - overhead(0) == int(scoring_product_macs(10)) == 100
