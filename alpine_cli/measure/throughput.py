@@ -1,9 +1,15 @@
-"""Samples and tokens per second over the real lengths of a split, and latency at batch size 1.
+"""Samples and tokens per second over the real lengths of a split, with all that hangs on it.
+
+    passes         throughput, token_throughput; by length: see `by_length`
+    single samples latency and its percentiles: see `latency`
+    training steps training_throughput: see `training_step`
+    source text    tokenisation_throughput, on its own: pruning plays no part in it
 
 One run is one pass over the split, or over evenly spaced batches of it, bucketed by length. All
 variants live in one process and take turns in random order (see `blocks`), each after a full pass
 of warm-up. Batches are put together beforehand and tokenisation is timed apart; the copy to the
-device is inside the run, and the clock stops only when the device has finished.
+device is inside the run, and the clock stops only when the device has finished. The machine is
+watched meanwhile (see `watch`).
 """
 
 from __future__ import annotations
@@ -12,9 +18,17 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
+from alpine_cli.measure import cautions
 from alpine_cli.measure.blocks import run_blocks
+from alpine_cli.measure.by_length import length_bins, throughput_by_length
+from alpine_cli.measure.latency import measure_latency
+from alpine_cli.measure.meters import gpu_uuid_of
 from alpine_cli.measure.statistics import aggregate, compare_all, mean_interval, spread
 from alpine_cli.measure.timing import TimedPass, timed_pass
+from alpine_cli.measure.training_step import measure_training_steps
+from alpine_cli.measure.watch import watch_machine
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import (
     Batch,
@@ -28,20 +42,37 @@ from alpine_cli.tasks.encoding import encode
 
 __all__ = ["TimedPass", "measure_throughput", "timed_pass"]
 
-_LATENCY_SAMPLES = 32
-_LATENCY_ROUNDS = 3
 _TOKENISATION_RUNS = 3
 
 
 def measure_throughput(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Worker entry; see `worker.MEASURES`. Returns a `Part` as plain data."""
+    """Worker entry; see `worker.MEASURES`. Returns a `Part` as plain data.
+
+    Args:
+        request: `workload`, `pairs`, `runs`, `min_seconds`, `timed_samples` and `latency`;
+            `training` (default: no) and then `training_batch_size`.
+    """
     workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
+    with watch_machine(_gpu_uuid(workload.device)) as watch:
+        part = _passes(workload, request)
+        if request["latency"]:
+            part = part.merged(
+                measure_latency(workload, request["pairs"], min_seconds=request["min_seconds"])
+            )
+    part = part.merged(_tokenisation(workload), Part(cautions=cautions.of_watch(watch.seen())))
+    if request.get("training", False):
+        part = part.merged(_training(workload, request))
+    return part.model_dump(mode="json")
+
+
+def _passes(workload: Workload, request: Mapping[str, Any]) -> Part:
+    """Whole passes: rates over the split and by length."""
     seed, pairs = workload.request.seed, request["pairs"]
     batches = workload.timed_batches(request["timed_samples"])
     for name, variant in workload.variants.items():
         report_progress(0, 1000, f"warm-up of {name}")
         timed_pass(variant, batches[name])
-    blocks = run_blocks(
+    passes = run_blocks(
         list(workload.variants),
         lambda name: timed_pass(workload.variants[name], batches[name]),
         runs=request["runs"],
@@ -51,12 +82,36 @@ def measure_throughput(request: Mapping[str, Any]) -> dict[str, Any]:
     )
     figures: list[Figure] = []
     for name, variant in workload.variants.items():
-        seconds = [block.seconds for block in blocks[name]]
+        seconds = [run.seconds for run in passes[name]]
         figures += _rates(variant, seconds, batches[name], workload.request.batch_size)
-    part = Part(figures=figures, comparisons=compare_all(figures, pairs, seed=seed))
-    if request["latency"]:
-        part = part.merged(_latency(workload, pairs))
-    return part.merged(_tokenisation(workload)).model_dump(mode="json")
+    first = next(iter(workload.variants.values()))
+    curves = throughput_by_length(
+        length_bins(batches[first.name], first.encoded),
+        passes,
+        pairs,
+        functions=len(first.encoded.rows[0]),
+        seed=seed,
+    )
+    return Part(figures=figures, comparisons=compare_all(figures, pairs, seed=seed)).merged(curves)
+
+
+def _training(workload: Workload, request: Mapping[str, Any]) -> Part:
+    with watch_machine(_gpu_uuid(workload.device)) as watch:
+        part = measure_training_steps(
+            workload,
+            request["pairs"],
+            batch_size=request["training_batch_size"],
+            runs=request["runs"],
+            min_seconds=request["min_seconds"],
+            timed_samples=request["timed_samples"],
+        )
+    return part.merged(Part(cautions=cautions.of_watch(watch.seen(), "training steps")))
+
+
+def _gpu_uuid(device: torch.device) -> str | None:
+    if device.type != "cuda":
+        return None
+    return gpu_uuid_of(torch.cuda.current_device() if device.index is None else device.index)
 
 
 def _rates(
@@ -93,60 +148,6 @@ def _rates(
             )
         )
     return figures
-
-
-def _latency(workload: Workload, pairs: Sequence[Sequence[str]]) -> Part:
-    """Wall time of single samples: evenly spaced over the lengths, several times each."""
-    any_variant = next(iter(workload.variants.values()))
-    by_length = sorted(
-        range(len(any_variant.encoded)), key=lambda i: (any_variant.encoded.length(i), i)
-    )
-    count = min(_LATENCY_SAMPLES, len(by_length))
-    # The middle of each of `count` equal slices of the sorted split.
-    chosen = [by_length[(2 * k + 1) * len(by_length) // (2 * count)] for k in range(count)]
-    milliseconds: dict[str, list[float]] = {name: [] for name in workload.variants}
-    singles = {
-        name: [variant.batch_of([i]) for i in chosen] for name, variant in workload.variants.items()
-    }
-    for name, variant in workload.variants.items():
-        timed_pass(variant, singles[name])  # warm-up: single rows are shapes not seen before
-    for k in range(count):
-        report_progress(k, count, "latency at batch size 1")
-        one = {name: [batches[k]] for name, batches in singles.items()}
-        blocks = run_blocks(
-            list(workload.variants),
-            lambda name, one=one: timed_pass(workload.variants[name], one[name]),  # type: ignore[misc]
-            runs=_LATENCY_ROUNDS,
-            min_seconds=0,
-            seed=workload.request.seed + k,
-        )
-        for name in workload.variants:
-            taken = [block.seconds * 1000 for block in blocks[name]]
-            milliseconds[name].append(float(aggregate(taken, "median")))
-    method = (
-        f"median of {_LATENCY_ROUNDS} interleaved runs per sample, mean over {count} samples"
-        " evenly spaced over the split's lengths; batch size 1, tokenisation not included"
-    )
-    figures = [
-        Figure(
-            name="latency",
-            variant=name,
-            unit="ms",
-            value=float(aggregate(values, "mean")),
-            provenance="measured",
-            method=method,
-            per="sample",
-            better="lower",
-            n=count,
-            aggregate="mean",
-            interval=mean_interval(values, "mean", unit="sample"),
-            spread=spread(values),
-            samples=values,
-        )
-        for name, values in milliseconds.items()
-    ]
-    seed = workload.request.seed
-    return Part(figures=figures, comparisons=compare_all(figures, pairs, unit="sample", seed=seed))
 
 
 def _tokenisation(workload: Workload) -> Part:
