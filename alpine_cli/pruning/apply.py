@@ -192,12 +192,14 @@ class _EnterModel:
         if given is None or (ids is not None and embeds is not None):
             raise PruningError("give exactly one of input_ids and inputs_embeds")
         mask_BL = _validity(kwargs.get("attention_mask"), given)
-        tokens = initial_tokens(mask_BL)
         config = self.pruning.config
+        engine = ENGINES[config.engine]
+        dtype = _matrix_dtype(model, given.device)
+        tokens = initial_tokens(mask_BL, engine.row_multiple(given.device, dtype))
         run = PruningRun(
             model=model,
             config=config,
-            engine=ENGINES[config.engine],
+            engine=engine,
             pruned_layers=self.pruning.layers,
             tokens=[tokens],
             want_attentions=_asked(model, kwargs, "output_attentions"),
@@ -226,6 +228,13 @@ class _EnterModel:
             raise PruningError("output_hidden_states of a pruned encoder needs return_dict=True")
         kwargs[RUN] = run
         return (), kwargs
+
+
+def _matrix_dtype(model: PreTrainedModel, device: torch.device) -> torch.dtype:
+    """The dtype that the model's linear layers run in: autocast's, or the weights' own."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return model.dtype
 
 
 def _as_kwargs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

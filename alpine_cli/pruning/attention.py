@@ -142,7 +142,13 @@ def _attend_scored(
 def _attend_scored_in_chunks(
     q: Tensor, k: Tensor, v: Tensor, scaling: float, added: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The same for inference, a few heads at a time: probabilities never leave the cache."""
+    """The same for inference, a few heads at a time: probabilities never leave the cache.
+
+    Half precision is widened first: a sequence of every length would otherwise build kernels of
+    its own, and converting each chunk of probabilities back costs more than the products gain.
+    """
+    dtype, wide = v.dtype, torch.promote_types(v.dtype, torch.float32)
+    q, k, v = q.to(wide), k.to(wide), v.to(wide)
     heads, n, _ = q.shape
     chunk = max(1, min(heads, _CHUNK_BYTES // (4 * n * n)))
     out = torch.empty_like(v)
@@ -155,8 +161,8 @@ def _attend_scored_in_chunks(
         logits = torch.bmm(q[part] * scaling, k_HdN[part])
         probs = _softmax(logits if added is None else logits + added[part])
         received += probs.sum(dim=(0, 1))
-        out[part] = torch.bmm(probs.to(v.dtype), v[part])
-    return out, received / (heads * n)
+        out[part] = torch.bmm(probs, v[part])
+    return out.to(dtype), received / (heads * n)
 
 
 def _softmax(logits: Tensor) -> Tensor:

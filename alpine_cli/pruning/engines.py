@@ -22,12 +22,19 @@ from alpine_cli.pruning.selection import plan_tokens
 __all__ = ["Engine", "PackedEngine", "PaddedEngine"]
 
 
+_HALF_ROWS = 32
+"""oneDNN builds half-precision kernels per token count; rounded counts come back and reuse them."""
+
+
 class Engine(Protocol):
     """The way a batch runs through an encoder. S is the engine's batch size, N its row length.
 
-    packed: S = 1, N = T (1 where T is 0: stock modules cannot reshape nothing).
+    packed: S = 1, N = `Ragged.rows`: T, filled up where fresh token counts are dear.
     padded, reference: S = B, N = L of the longest sequence left.
     """
+
+    def row_multiple(self, device: torch.device, dtype: torch.dtype) -> int:
+        """What the packed row is filled up to a multiple of, for matrix products in `dtype`."""
 
     def enter(self, packed: Tensor, ragged: Ragged) -> Tensor:
         """Packed (T, ...) values into the layout (S, N, ...)."""
@@ -62,16 +69,20 @@ class Engine(Protocol):
 class PackedEngine:
     """One row of all tokens: linear layers see no padding, attention respects `cu_seqlens`."""
 
+    def row_multiple(self, device: torch.device, dtype: torch.dtype) -> int:
+        """32 in half precision on a CPU, where kernels are built per shape; else 1."""
+        return _HALF_ROWS if device.type == "cpu" and dtype.itemsize == 2 else 1
+
     def enter(self, packed: Tensor, ragged: Ragged) -> Tensor:
-        """(T, ...) → (1, T, ...)."""
-        return packed[None] if ragged.total else packed.new_zeros(1, 1, *packed.shape[1:])
+        """(T, ...) → (1, N, ...)."""
+        return _filled(packed, ragged)[None]
 
     def leave(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
-        """(1, T, D) → (B, L, D)."""
+        """(1, N, D) → (B, L, D)."""
         return unpack(hidden_SND[0, : ragged.total], ragged)
 
     def to_grid(self, x_SHNd: Tensor, ragged: Ragged) -> Tensor:
-        """(1, H, T, d) → (B, H, L, d)."""
+        """(1, H, N, d) → (B, H, L, d)."""
         return unpack(x_SHNd[0].transpose(0, 1)[: ragged.total], ragged).transpose(1, 2)
 
     def attend(
@@ -91,11 +102,17 @@ class PackedEngine:
             no_scores = q_SHNd.new_zeros(0, dtype=torch.float32) if want_scores else None
             return torch.zeros_like(v_SHNd).transpose(1, 2), no_scores
         backend = choose_backend(q_SHNd.device)
-        q, k, v = (x[0].transpose(0, 1) for x in (q_SHNd, k_SHNd, v_SHNd))
+        q, k, v = (
+            x[0].transpose(0, 1)[: ragged.total]
+            if ragged.rows > ragged.total
+            # a slice of everything would still cost a copy of its gradient
+            else x[0].transpose(0, 1)
+            for x in (q_SHNd, k_SHNd, v_SHNd)
+        )
         attended = backend(
             q, k, v, ragged, scaling=scaling, dropout=dropout, want_scores=want_scores, bias=bias
         )
-        return attended.out_THd[None], attended.scores_T
+        return _filled(attended.out_THd, ragged)[None], attended.scores_T
 
     def plan(self, scores_T: Tensor, tokens: TokenState, config: PruningConfig) -> PruningPlan:
         """See `selection.plan_tokens`."""
@@ -103,11 +120,25 @@ class PackedEngine:
 
     def shorten(self, hidden_SND: Tensor, plan: PruningPlan) -> Tensor:
         """See `plan.apply_plan`."""
-        return apply_plan(hidden_SND[0], plan)[None]
+        if not plan.removes:
+            return hidden_SND
+        return apply_plan(hidden_SND[0, : plan.before.total], plan, plan.after.rows)[None]
+
+
+def _filled(packed: Tensor, ragged: Ragged) -> Tensor:
+    """(T, ...) → (N, ...), zeros behind."""
+    missing = ragged.rows - ragged.total
+    if not missing:
+        return packed
+    return torch.cat((packed, packed.new_zeros(missing, *packed.shape[1:])))
 
 
 class PaddedEngine(PackedEngine):
     """Left-aligned rows padded to the longest sequence left, shortened by gather and scatter."""
+
+    def row_multiple(self, device: torch.device, dtype: torch.dtype) -> int:
+        """1: there is no packed row."""
+        return 1
 
     def enter(self, packed: Tensor, ragged: Ragged) -> Tensor:
         """(T, ...) → (B, L, ...), zeros where there is no token."""

@@ -29,14 +29,18 @@ class Ragged:
         cu_seqlens: (B + 1,) int64, cumulative lengths; sequence b is rows
             [cu_seqlens[b], cu_seqlens[b + 1]).
         segment_T: (T,) int64, the sequence each token belongs to.
+        multiple: the packed row is filled up to a multiple of this; see `rows`.
     """
 
     lengths: tuple[int, ...]
     cu_seqlens: Tensor
     segment_T: Tensor
+    multiple: int = 1
 
     @classmethod
-    def from_lengths(cls, lengths_B: Tensor, host_lengths: Sequence[int] | None = None) -> Ragged:
+    def from_lengths(
+        cls, lengths_B: Tensor, host_lengths: Sequence[int] | None = None, multiple: int = 1
+    ) -> Ragged:
         """Lay out sequences of `lengths_B` (B,) tokens.
 
         The lengths are copied to the host unless the caller already has them there.
@@ -47,7 +51,7 @@ class Ragged:
         segment_T = torch.repeat_interleave(
             torch.arange(len(host), device=lengths_B.device), lengths_B, output_size=sum(host)
         )
-        return cls(lengths=host, cu_seqlens=cu_seqlens, segment_T=segment_T)
+        return cls(host, cu_seqlens, segment_T, multiple)
 
     @property
     def batch(self) -> int:
@@ -58,6 +62,14 @@ class Ragged:
     def total(self) -> int:
         """T, the number of tokens of the whole batch."""
         return sum(self.lengths)
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of the packed layout: T, filled up. At least 1: no module reshapes nothing.
+
+        Rows behind the T-th belong to no sequence. Their values are finite, and nobody reads them.
+        """
+        return max(1, -(-self.total // self.multiple) * self.multiple)
 
     @cached_property
     def longest(self) -> int:

@@ -51,24 +51,30 @@ class PruningPlan:
         return torch.where(self.keep_T, 1.0, share_T)
 
 
-def apply_plan(hidden_TD: Tensor, plan: PruningPlan) -> Tensor:
+def apply_plan(hidden_TD: Tensor, plan: PruningPlan, rows: int | None = None) -> Tensor:
     """Shorten packed hidden states as `plan` says: (T, D) → (T', D). Differentiable.
 
     Kept rows are copied unchanged; a merged row is the mean of the rows that share its slot,
     summed in float32 at least. Without anything to remove the input itself is returned.
+
+    Args:
+        hidden_TD: one row per token.
+        plan: what goes where.
+        rows: rows of the result, T' at least; those behind the T'-th hold nothing of meaning.
     """
     if not plan.removes:
         return hidden_TD
     total = plan.after.total
+    rows = total if rows is None else rows
     wide = hidden_TD.to(torch.promote_types(hidden_TD.dtype, torch.float32))
     # One row more than the output: where dropped tokens fall, and stand-ins for sequences
     # without a merged token, so that no shape depends on data beyond the plan's totals.
     # Summing first and scaling the merged rows after spares a weighted copy of all rows.
-    out = wide.new_zeros(total + 1, wide.shape[1]).index_add_(0, plan.slot_T, wide)
+    out = wide.new_zeros(max(total + 1, rows), wide.shape[1]).index_add_(0, plan.slot_T, wide)
     scale_B = plan.removed_B.clamp(min=1).reciprocal().to(wide.dtype)
     merged_BD = out.index_select(0, plan.merged_row_B) * scale_B[:, None]
     out = out.index_copy_(0, plan.merged_row_B, merged_BD)
-    return out[:total].to(hidden_TD.dtype)
+    return out[:rows].to(hidden_TD.dtype)
 
 
 @dataclass(frozen=True)
@@ -98,9 +104,12 @@ class TokenState:
         return (within_T == 0) | (within_T == last_T)
 
 
-def initial_tokens(mask_BL: Tensor) -> TokenState:
-    """Tokens of a padded input with validity `mask_BL` (B, L) bool, holes allowed."""
-    ragged = Ragged.from_lengths(mask_BL.sum(1))
+def initial_tokens(mask_BL: Tensor, multiple: int = 1) -> TokenState:
+    """Tokens of a padded input with validity `mask_BL` (B, L) bool, holes allowed.
+
+    `multiple` is that of the layout, see `Ragged.rows`.
+    """
+    ragged = Ragged.from_lengths(mask_BL.sum(1), multiple=multiple)
     source_T = mask_BL.nonzero()[:, 1]
     unmarked = TokenState(ragged, torch.zeros_like(source_T, dtype=torch.bool), source_T)
     return TokenState(ragged, unmarked.ends_T(), source_T)

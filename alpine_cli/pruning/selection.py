@@ -78,7 +78,7 @@ def plan_keep(keep_T: Tensor, ragged: Ragged, merge: Merge) -> PruningPlan:
     has_merged_B = (removed_B > 0) if merge == "mean" else torch.zeros_like(removed_B).bool()
     after_B = kept_B + has_merged_B
     host_after, host_removed = torch.stack((after_B, removed_B)).tolist()
-    after = Ragged.from_lengths(after_B, host_after)
+    after = Ragged.from_lengths(after_B, host_after, ragged.multiple)
     total = after.total
     merged_row_B = torch.where(has_merged_B, after.cu_seqlens[1:] - 1, total)
     # Rank of a kept token within its sequence: kept so far, less those of earlier sequences.

@@ -245,3 +245,44 @@ def test_data_parallel_gradients_equal_those_of_the_whole_batch(tmp_path: Any) -
     for worker in workers:
         _, stderr = worker.communicate(timeout=120)
         assert worker.returncode == 0, stderr
+
+
+@pytest.mark.parametrize("family", ["roberta", "modernbert", "t5"])
+@torch.no_grad()
+def test_half_precision_rows_are_filled_to_a_multiple(family: str) -> None:
+    """Matrix products of the packed engine see multiples of 32 rows; nothing else changes."""
+    model = make_model(family).to(torch.bfloat16)
+    rows = make_rows([29, 14, 8])
+    batch = make_batch(rows, model.config.pad_token_id)
+    seen: set[int] = set()
+    watched = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    hooks = [
+        module.register_forward_hook(lambda m, args, out: seen.add(args[0].shape[-2]))
+        for module in watched
+    ]
+    prune(model, PruningConfig("all", alpha=0.9))
+    with trace(model) as recorded:
+        hidden = model(**batch).last_hidden_state
+    for hook in hooks:
+        hook.remove()
+    lengths = recorded.calls[0].lengths
+    pooled = {len(rows), 1}  # poolers read first tokens
+    assert {count for count in seen - pooled if count % 32} == set()
+    assert {-(-sum(entry) // 32) * 32 for entry in lengths[:-1]} <= seen
+    for b, row in enumerate(rows):
+        alone = model(**make_batch([row], model.config.pad_token_id)).last_hidden_state[0]
+        n = lengths[-1][b]
+        assert alone.shape[0] == n
+        assert not hidden[b, n:].any()
+        torch.testing.assert_close(hidden[b, :n], alone, atol=0.1, rtol=0.05)
+
+
+def test_autocast_fills_rows_and_gradients_stay_finite() -> None:
+    model = make_model("roberta").train()
+    prune(model, PruningConfig("even", alpha=0.9))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = model(**make_batch(make_rows([29, 14]), 1)).last_hidden_state
+    hidden.float().square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert torch.isfinite(parameter.grad).all(), name
