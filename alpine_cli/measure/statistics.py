@@ -2,25 +2,25 @@
 
 The ratio of two variants is aggregate(variant) / aggregate(baseline), with the aggregate that
 their `value` shows, so that a printed ratio is always the quotient of the printed values. Its
-interval is a bootstrap that resamples *runs*: run i of both variants belongs to the same block, so
-a machine that drifts during the session cancels out.
+interval pairs *runs*: run i of both variants belongs to the same block, so a machine that drifts
+during the session cancels out.
 
-Which bootstrap was decided by simulation (ratio of two equal variants, shared drift, four kinds of
-noise from normal to rare spikes). Run times are skewed to the right and runs are few; there the
-usual choices cover too little: a nominal 95 % interval held 82-87 % (BCa or percentile, 5 or 10
-runs), 88-94 % with the level raised as below. The reversed ("basic") bootstrap on the log scale
-with the raised level held 93-99 % in every case, at the same width. So:
+Which interval was decided by simulation (`benchmarks/interval_coverage.py`; its result file has all
+figures). Noise of runs is skewed to the right and runs are few. The usual choice, BCa at its
+nominal 95 %, then covers the ratio of two equal variants in PLACEHOLDER % of cases, and still in PLACEHOLDER % of those
+with 50 runs and rare spikes; the percentile and the reversed ("basic") bootstrap do better and fall
+to PLACEHOLDER % and PLACEHOLDER % at 5 runs. Student's t of the log ratio, linearised, holds PLACEHOLDER % throughout, hardly wider. So:
 
-    below 50 values     basic bootstrap of the log, at `expanded_level`
-    50 to 2,500         BCa (samples of a data set, e.g. MACs of each)
-    more                percentile
-    medians, quantiles  percentile, at the plain level (conservative already)
+    runs                    Student's t of the log ratio (delta method), paired or by Welch
+    samples of a data set   the same below 50, BCa up to 2,500, percentile beyond
+    medians, quantiles      percentile bootstrap at its plain level
 
-Two sample sets of different sessions share no blocks and are resampled apart, with the level of
-the smaller one: 95-99 % in the same kind of simulation. What differs between the sessions as a
-whole (another clock, a busy neighbour) is in no such interval.
+Bootstraps of means are asked for `expanded_level`, which makes up for few values (Hesterberg 2015,
+The American Statistician 69:4). No interval covers where only one side has rare large spikes: a
+handful of runs then often holds none of them.
 
-`expanded_level` makes up for few values (Hesterberg 2015, The American Statistician 69:4).
+Two sample sets of different sessions share no blocks and are taken apart, as independent. What
+differs between the sessions as a whole (another clock, a busy neighbour) is in no such interval.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ __all__ = [
     "judge",
     "mean_interval",
     "ratio_interval",
+    "share_interval",
     "spread",
 ]
 
-# Below this number a bootstrap has too few distinct resamples to say anything.
+# Below this number the spread of the runs is itself known too badly to be cited.
 MIN_RUNS_FOR_INTERVAL = 5
 
 _RESAMPLES = 5000
@@ -59,8 +60,14 @@ _VALUES_PER_BATCH = 6_000_000
 
 
 def aggregate(samples: ArrayLike, how: Aggregate, axis: int = -1) -> Any:
-    """Reduce samples along `axis` as `how` says; 'single' asks for exactly one sample."""
+    """Reduce samples along `axis` as `how` says.
+
+    Raises:
+        ValueError: there are no samples, or 'single' is asked of more than one.
+    """
     values = np.asarray(samples, dtype=np.float64)
+    if values.shape[axis] == 0:
+        raise ValueError(f"aggregate {how!r} takes at least one sample, got none")
     match how:
         case "mean":
             return values.mean(axis=axis)
@@ -106,8 +113,8 @@ def mean_interval(
     seed: int = 0,
     unit: str = "run",
 ) -> Interval | None:
-    """Bootstrap interval of one variant's aggregate; None below 5 samples."""
-    return _bootstrap([np.asarray(samples, float)], how, level, seed, unit=unit)
+    """Interval of one variant's aggregate; None below 5 samples."""
+    return _interval_of([np.asarray(samples, float)], how, level, seed, unit=unit)
 
 
 def ratio_interval(
@@ -120,15 +127,15 @@ def ratio_interval(
     unit: str = "run",
     paired: bool = True,
 ) -> Interval | None:
-    """Bootstrap interval of aggregate(numerator) / aggregate(denominator), paired by index.
+    """Interval of aggregate(numerator) / aggregate(denominator), paired by index.
 
     Args:
         numerator: samples of the variant; all positive.
         denominator: samples of the baseline, as many, index i from the same block.
         how: the aggregate that both figures show as their value.
-        level: coverage wanted; expanded for small n, see the head of this module.
+        level: coverage wanted.
         seed: of the resampling, so that a report can be repeated to the digit.
-        unit: what is resampled, for the method's text ("run", "sample").
+        unit: what varies: "run" for repetitions of the same work, "sample" for different work.
         paired: False for two sample sets taken apart, which may differ in number.
 
     Returns:
@@ -142,10 +149,46 @@ def ratio_interval(
         raise ValueError(f"paired samples differ in number: {len(a)} and {len(b)}")
     if not ((a > 0).all() and (b > 0).all()):
         return None
-    return _bootstrap([a, b], how, level, seed, unit=unit, paired=paired)
+    return _interval_of([a, b], how, level, seed, unit=unit, paired=paired)
 
 
-def _bootstrap(
+def share_interval(
+    parts: Sequence[float],
+    wholes: Sequence[float],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    unit: str = "sample",
+) -> Interval | None:
+    """Bootstrap interval of sum(parts) / sum(wholes), a share that is pooled over clusters.
+
+    Clusters (functions, say) are resampled whole, because what lies in one of them is alike.
+
+    Args:
+        parts: per cluster, how many count; 0 ≤ part ≤ whole.
+        wholes: per cluster, out of how many; all positive, as many as `parts`.
+        level: coverage wanted; expanded for small n, see the head of this module.
+        seed: of the resampling.
+        unit: what a cluster is called in the method's text.
+
+    Returns:
+        None below 5 clusters.
+
+    Raises:
+        ValueError: the two sides differ in number, or a part does not fit its whole.
+    """
+    a, b = np.asarray(parts, float), np.asarray(wholes, float)
+    if len(a) != len(b) or not ((b > 0) & (a >= 0) & (a <= b)).all():
+        raise ValueError("every share needs 0 <= part <= whole and a whole above 0")
+    found = _interval_of([a, b], "mean", level, seed, unit=unit)
+    if found is None:
+        return None
+    # The interval of a share near 0 or 1 can reach beyond them.
+    ends = {"low": min(1.0, max(0.0, found.low)), "high": min(1.0, max(0.0, found.high))}
+    return found.model_copy(update=ends)
+
+
+def _interval_of(
     data: list[NDArray[np.float64]],
     how: Aggregate,
     level: float,
@@ -154,23 +197,78 @@ def _bootstrap(
     unit: str,
     paired: bool = True,
 ) -> Interval | None:
+    """Choose the interval by what varies and how many there are; see the head of this module."""
     n, largest = min(map(len, data)), max(map(len, data))
     if n < MIN_RUNS_FOR_INTERVAL or how in ("single", "sum"):
         return None
-    is_ratio = len(data) == 2
-    method, asked = "percentile", expanded_level(level, n)
     if how in _QUANTILES:
-        asked = level
-    elif n < _MIN_FOR_BCA:
-        method = "basic"
-    elif largest <= _MAX_FOR_BCA:
-        method = "BCa"
-    on_log = method == "basic" and all((side > 0).all() for side in data)
+        name, low, high = _bootstrap(data, how, level, "percentile", seed, paired)
+    elif unit == "run" or n < _MIN_FOR_BCA:
+        name, low, high = _student(data, how, level, paired)
+    else:
+        method = "BCa" if largest <= _MAX_FOR_BCA else "percentile"
+        name, low, high = _bootstrap(data, how, expanded_level(level, n), method, seed, paired)
+    over = f"over {n} {unit}s"
+    if len(data) == 2 and paired:
+        over = f"{over}, paired"
+    elif len(data) == 2:
+        over = f"over {len(data[0])} and {len(data[1])} {unit}s, unpaired"
+    return Interval(low=low, high=high, level=level, method=f"{name} {over}")
+
+
+def _student(
+    data: list[NDArray[np.float64]], how: Aggregate, level: float, paired: bool
+) -> tuple[str, float, float]:
+    """Student's t of a mean or a ratio of means, linearised (delta method).
+
+    On the log scale where all values are positive, which keeps the interval of a ratio positive and
+    makes that of its inverse the inverse; a harmonic mean is one over the mean of the inverses.
+    """
+    on_log = all((side > 0).all() for side in data)
+    inverse = how == "harmonic_mean"
+    if inverse and not on_log:
+        raise ValueError("a harmonic mean takes positive values")
+    sides = [1 / side if inverse else side for side in data]
+    means = [side.mean() for side in sides]
+    if on_log:
+        # d log mean(x) = sum of (x_i / mean - 1) / n; the minus of inverse and baseline follow.
+        sign = -1.0 if inverse else 1.0
+        pulls = [sign * (side / mean - 1) for side, mean in zip(sides, means, strict=True)]
+        centre = sign * float(np.log(means[0]) - (np.log(means[1]) if len(means) == 2 else 0.0))
+    elif len(sides) == 2:
+        centre = float(means[0] / means[1])
+        pulls = [(sides[0] - means[0]) / means[1], centre * (sides[1] - means[1]) / means[1]]
+    else:
+        centre, pulls = float(means[0]), [sides[0] - means[0]]
+    if len(pulls) == 2 and paired:
+        pulls = [pulls[0] - pulls[1]]
+    shares = [float(pull.var(ddof=1)) / len(pull) for pull in pulls]  # of the variance
+    variance = sum(shares)
+    degrees = len(pulls[0]) - 1.0
+    if len(pulls) == 2 and variance > 0:  # Welch and Satterthwaite
+        degrees = variance**2 / sum(
+            share**2 / (len(pull) - 1) for share, pull in zip(shares, pulls, strict=True)
+        )
+    half = float(stats.t.ppf((1 + level) / 2, degrees)) * variance**0.5
+    low, high = centre - half, centre + half
+    if on_log:
+        return "Student's t of the log", float(np.exp(low)), float(np.exp(high))
+    return "Student's t", low, high
+
+
+def _bootstrap(
+    data: list[NDArray[np.float64]],
+    how: Aggregate,
+    level: float,
+    method: str,
+    seed: int,
+    paired: bool,
+) -> tuple[str, float, float]:
+    largest = max(map(len, data))
 
     def statistic(*sides: Any, axis: int = -1) -> Any:
         values = [aggregate(side, how, axis) for side in sides]
-        found = values[0] / values[1] if is_ratio else values[0]
-        return np.log(found) if on_log else found
+        return values[0] / values[1] if len(values) == 2 else values[0]
 
     with warnings.catch_warnings():
         # scipy warns of degenerate (all equal) data; that case is handled just below.
@@ -178,26 +276,19 @@ def _bootstrap(
         found = stats.bootstrap(
             tuple(data),
             statistic,
-            paired=is_ratio and paired,
+            paired=len(data) == 2 and paired,
             vectorized=True,
             n_resamples=_RESAMPLES if largest <= _MAX_FOR_BCA else _RESAMPLES // 5,
             batch=max(1, _VALUES_PER_BATCH // largest),
             method=method,
-            confidence_level=asked,
+            confidence_level=level,
             rng=np.random.default_rng(seed),
         ).confidence_interval
     low, high = float(found.low), float(found.high)
     if not (np.isfinite(low) and np.isfinite(high)):
         # All resamples equal: the samples do not vary, and neither does the statistic.
         low = high = float(statistic(*data))
-    if on_log:
-        low, high = float(np.exp(low)), float(np.exp(high))
-    name = f"{method} bootstrap{' of the log' if on_log else ''}"
-    if is_ratio and not paired:
-        over = f"over {len(data[0])} and {len(data[1])} {unit}s, unpaired"
-    else:
-        over = f"over {n} {unit}s{', paired' if is_ratio else ''}"
-    return Interval(low=low, high=high, level=level, method=f"{name} {over}")
+    return f"{method} bootstrap", low, high
 
 
 def judge(interval: Interval | None, better: Better | None, *, null: float = 1.0) -> Verdict:

@@ -41,7 +41,12 @@ def fates_page(shown: Shown) -> str:
         f".l{layer}{{--ground:{colour};--on:{ink_on(colour)}}}\n"
         for layer, colour in colours.items()
     )
-    return page(f"{names}: what is {shown.verb}", body, script=asset("fates.js"), style=style)
+    return page(
+        f"{names}: what is {shown.verb}, layer by layer",
+        body,
+        script=asset("fates.js"),
+        style=style,
+    )
 
 
 def _removed_in(shown: Shown, layer: int) -> int:

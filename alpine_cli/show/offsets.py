@@ -3,7 +3,8 @@
 The ids are those of `tasks.encoding.encode`. White space is the delicate part: a model that reads
 collapsed white space sees one blank where the source has a line break and an indentation, and a
 byte-level token takes the blank before a word along. Here a token stands for its visible
-characters only; a token that is nothing but white space stands for the whole run it came from.
+characters only; a token that is nothing but a collapsed blank stands for the last character of
+the run it came from.
 """
 
 from __future__ import annotations
@@ -130,13 +131,11 @@ def _collapsed(source: str) -> tuple[str, list[tuple[int, int]]]:
     """The text as `encode` collapses it, and per character of it the characters it stands for."""
     words: list[str] = []
     origins: list[tuple[int, int]] = []
-    end = 0
     for match in _WORD.finditer(source):
         if words:
-            origins.append((end, match.start()))  # the blank: the whole run of white space
+            origins.append((match.start() - 1, match.start()))
         origins += [(at, at + 1) for at in range(*match.span())]
         words.append(match.group())
-        end = match.end()
     return " ".join(words), origins
 
 

@@ -110,8 +110,10 @@ def find_sample(samples: list[Sample], wanted: str, where: str) -> tuple[int, Sa
 def from_sample(sample: Sample) -> list[Source]:
     """The functions of a sample, named by its id."""
     if len(sample.code) == 1:
-        return [Source(sample.id, sample.code[0])]
-    names = sample.id.split("-")
-    if len(names) != len(sample.code):
-        names = [f"{sample.id} ({number})" for number in range(1, len(sample.code) + 1)]
+        return [Source(f"sample {sample.id}", sample.code[0])]
+    ids = sample.id.split("-")
+    if len(ids) == len(sample.code):  # of BigCloneBench: the ids of both functions
+        names = [f"function {id}" for id in ids]
+    else:
+        names = [f"function {number} of {sample.id}" for number in range(1, len(sample.code) + 1)]
     return [Source(name, text) for name, text in zip(names, sample.code, strict=True)]

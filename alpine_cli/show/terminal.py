@@ -39,9 +39,9 @@ def piece_layer(piece: Piece, tokens: tuple[Fate, ...]) -> tuple[bool, int | Non
 
 
 def heading(function: FunctionFate) -> str:
-    """The function in one line: how many tokens it has, and how many are left."""
+    """The function in one clause: how many tokens it has, and how many are left."""
     read, lengths = function.read, function.lengths
-    text = f"{function.name}: {lengths[0]:,} tokens, {function.kept:,} stayed to the end"
+    text = f"{lengths[0]:,} tokens, {function.kept:,} stayed to the end"
     merged = lengths[-1] - function.kept
     if merged:
         text += f", and {merged} merged token{'s' if merged > 1 else ''}"
@@ -65,7 +65,7 @@ def coloured(function: FunctionFate, pruned: tuple[int, ...]) -> Text:
             text.append(shown, style="bold")
         else:
             style = f"{ink_on(colours[layer])} on {colours[layer]}"
-            for line in shown.splitlines(keepends=True):
+            for line in _with_line_ends(shown).splitlines(keepends=True):
                 body = line.rstrip("\n")  # a coloured line end would paint the rest of the row
                 text.append(body, style=style)
                 text.append(line[len(body) :])
@@ -91,12 +91,17 @@ def marked(function: FunctionFate) -> str:
         if piece.cut:
             out.append(f"⟪{_shortened(shown)}⟫")
         elif layer is not None and not goes_on:
-            out.append(f"‹{layer}:{shown}")
+            out.append(f"‹{layer}:{_with_line_ends(shown)}")
         else:
-            out.append(shown)
+            out.append(shown if layer is None else _with_line_ends(shown))
         open_layer = None if piece.cut else layer
     out.append("›" if open_layer is not None else "")
     return "".join([*out, gap])
+
+
+def _with_line_ends(text: str) -> str:
+    """A removed token that is a line end, made visible."""
+    return text if text.strip() else text.replace("\n", "↵\n")
 
 
 def _pieces(function: FunctionFate) -> list[Piece]:
