@@ -141,7 +141,7 @@ def run_demo(
         result = run_bench(options, lambda kind, done, total, text: None)
         write_result(result, output / "results")
     with clock.stage("report"):
-        report = build_report(output / "results", output / "report", force=True)
+        report = build_report([output / "results"], output / "report", force=True)
         patterns = accuracy_by_pattern(corpus.test, unpruned, pruned)
         write_atomic(output / "patterns.csv", _to_csv(patterns))
         draw_demo(result, corpus.test, pruned, output / "demo.png")

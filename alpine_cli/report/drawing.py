@@ -20,6 +20,7 @@ from alpine_cli.files import atomic_path
 __all__ = [
     "BLUE",
     "GREEN",
+    "GREY",
     "GRID",
     "INK",
     "ORANGE",

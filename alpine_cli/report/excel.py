@@ -1,172 +1,220 @@
-"""The report as a workbook: a summary per result, all figures, native charts, the environment.
+"""The report as a workbook: one sheet per table, native charts, the raw rows, the environment.
 
-Written with xlsxwriter. Text is never taken for a formula or a link, whatever a file says.
+Written with xlsxwriter. Text is never taken for a formula or a link, whatever a file says; numbers
+are numbers, with as many decimals as the other forms show, their intervals in columns beside them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from alpine_cli.files import atomic_path
-from alpine_cli.report.summary import summarise, title_of
+from alpine_cli.report.cell_text import decimals_of, parted
+from alpine_cli.report.document import Document, Section
+from alpine_cli.report.excel_charts import add_charts
+from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.report.tidy import comparison_rows, environment_rows, figure_rows, series_rows
-from alpine_cli.results import Result, Series
 
 __all__ = ["write_workbook"]
 
-_CHART_COLOURS = {"stock": "#999999", "unpruned": "#56B4E9", "pruned": "#D55E00"}
-_WIDEST = 60
+_WIDEST = 44
+_LONGEST_NAME = 31  # Excel's limit for a sheet's name
+_OPTIONS = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
 
 
-def write_workbook(results: Sequence[Result], path: Path) -> None:
+def write_workbook(document: Document, path: Path) -> None:
     """Write the workbook; replaces what is there (the caller has asked)."""
     import xlsxwriter
 
     with atomic_path(path) as temporary:
-        options = {
-            "strings_to_formulas": False,
-            "strings_to_urls": False,
-            "strings_to_numbers": False,
-        }
-        book = xlsxwriter.Workbook(str(temporary), options)
-        styles = _Styles(book)
-        _summary_sheet(book, styles, results)
-        _lengths_sheet(book, styles, results)
-        _table_sheet(book, styles, "Figures", figure_rows(results))
-        _table_sheet(book, styles, "Comparisons", comparison_rows(results))
-        _table_sheet(book, styles, "Curves", series_rows(results))
-        _table_sheet(book, styles, "Environment", environment_rows(results))
+        book = xlsxwriter.Workbook(str(temporary), _OPTIONS)
+        writer = _Writer(book)
+        contents = book.add_worksheet("Contents")
+        for chapter in document.chapters:
+            for table in chapter.tables:
+                writer.table_sheet(table)
+        for section in document.sections:
+            for table in section.tables:
+                writer.table_sheet(table, section)
+        results = [section.result for section in document.sections]
+        writer.rows_sheet("Figures", "Every figure of every result", figure_rows(results))
+        writer.rows_sheet("Comparisons", "Every comparison", comparison_rows(results))
+        writer.rows_sheet("Curves", "Every point of every curve", series_rows(results))
+        writer.rows_sheet("Environment", "Machine, software, settings", environment_rows(results))
+        writer.contents(contents, document)
         book.close()
 
 
-class _Styles:
-    """The few formats of the workbook."""
+class _Writer:
+    """A workbook in the making: its formats, and the sheets it has so far."""
 
     def __init__(self, book: Any) -> None:
+        self.book = book
+        self.sheets: list[tuple[str, str]] = []
         self.title = book.add_format({"bold": True, "font_size": 14})
         self.note = book.add_format({"italic": True, "font_color": "#555555"})
         self.head = book.add_format(
-            {"bold": True, "bottom": 1, "bg_color": "#F0F0F0", "text_wrap": True, "valign": "top"}
+            {"bold": True, "bottom": 1, "bg_color": "#E9EDF1", "text_wrap": True, "valign": "top"}
         )
-        self.number = book.add_format({"num_format": "#,##0.00"})
-        self.large = book.add_format({"num_format": "#,##0"})
-        self.better = book.add_format({"font_color": "#006B4E", "bold": True})
-        self.worse = book.add_format({"font_color": "#B34700", "bold": True})
+        self.link = book.add_format({"font_color": "#0B5CAD", "underline": 1})
+        self.good = book.add_format({"font_color": "#00664A", "bg_color": "#DEF3EA"})
+        self.bad = book.add_format({"font_color": "#9A3B00", "bg_color": "#FDEBDD"})
+        self._formats: dict[tuple[int | None, str], Any] = {}
 
-    def verdict(self, text: str) -> Any:
-        """Colour of a verdict; the word itself carries the meaning."""
-        return {"better": self.better, "worse": self.worse}.get(text)
+    def _format(self, style: str, decimals: int | None = None) -> Any:
+        """The format of a cell: number of decimals (None: text) and meaning."""
+        key = (decimals, style)
+        if key not in self._formats:
+            look: dict[str, Any] = {"valign": "top"}
+            if decimals is None:
+                look["text_wrap"] = True
+            else:
+                look["num_format"] = f"#,##0{'.' if decimals else ''}{'0' * decimals}"
+            look |= {
+                "better": {"font_color": "#00664A", "bold": True},
+                "worse": {"font_color": "#9A3B00", "bold": True},
+                "published": {"font_color": "#0B5CAD", "italic": True},
+                "absent": {"font_color": "#59626D", "italic": True},
+            }.get(style, {})
+            self._formats[key] = self.book.add_format(look)
+        return self._formats[key]
 
+    def add_sheet(self, wanted: str, title: str) -> Any:
+        """A sheet under a free name that Excel takes."""
+        base = re.sub(r"[\[\]:*?/\\']", "-", wanted)[:_LONGEST_NAME] or "sheet"
+        base = base[:1].upper() + base[1:]
+        name, number = base, 2
+        taken = {known.lower() for known, _ in self.sheets} | {"contents", "history"}
+        while name.lower() in taken:
+            name = f"{base[: _LONGEST_NAME - 3]}-{number}"
+            number += 1
+        self.sheets.append((name, title))
+        return self.book.add_worksheet(name)
 
-def _summary_sheet(book: Any, styles: _Styles, results: Sequence[Result]) -> None:
-    sheet = book.add_worksheet("Summary")
-    sheet.set_column(0, 0, 32)
-    sheet.set_column(1, 1, 12)
-    sheet.set_column(2, 5, 13)
-    sheet.set_column(6, 6, 34)
-    sheet.set_column(7, 7, 20)
-    sheet.set_column(8, 9, 26)
-    line = 0
-    for result in results:
-        variants = list(result.variants)
-        sheet.write_string(line, 0, title_of(result), styles.title)
-        sheet.write_string(
-            line + 1,
-            0,
-            f"{result.kind} {result.id}, {result.created:%Y-%m-%d %H:%M} UTC",
-            styles.note,
-        )
-        header = ["figure", "unit", *variants, *[""] * (4 - len(variants))]
-        header += ["pruned / unpruned [95 % CI]", "verdict on pruning", "unpruned / stock", "how"]
-        for column, text in enumerate(header):
-            sheet.write_string(line + 2, column, text, styles.head)
-        first = line + 3
-        rows = summarise(result)
-        for at, row in enumerate(rows, start=first):
-            sheet.write_string(at, 0, row.label)
-            sheet.write_string(at, 1, row.scale.unit)
-            for column, variant in enumerate(variants, start=2):
-                figure = row.figures.get(variant)
-                if figure is None:
-                    continue
-                if figure.value is None:
-                    sheet.write_string(at, column, "n/a")
-                    sheet.write_comment(at, column, figure.reason or "")
-                else:
-                    shown = figure.value / row.scale.factor
-                    style = styles.large if abs(shown) >= 1000 else styles.number
-                    sheet.write_number(at, column, shown, style)
-            sheet.write_string(at, 6, row.ratio)
-            sheet.write_string(at, 7, row.verdict, styles.verdict(row.verdict))
-            sheet.write_string(at, 8, row.engine_ratio)
-            sheet.write_string(at, 9, row.method)
-        line = first + len(rows) + 2
-        for caution in result.cautions:
-            sheet.write_string(line - 1, 0, f"Mind: {caution}", styles.note)
+    def table_sheet(self, table: Table, section: Section | None = None) -> None:
+        """A table: title, head, rows, notes; below it the charts that go with it."""
+        sheet = self.add_sheet(table.key, table.title)
+        sheet.write_string(0, 0, table.title, self.title)
+        columns = [
+            _Spread(column, [row[at] for row in table.rows])
+            for at, column in enumerate(table.columns)
+        ]
+        left = 0
+        for spread in columns:
+            self._column(sheet, left, spread)
+            left += len(spread.titles)
+        below = 3 + len(table.rows) + 1
+        for note in table.notes:
+            sheet.write_string(below, 0, note, self.note)
+            below += 1
+        sheet.freeze_panes(3, 1)
+        if len(table.rows) > 1:
+            sheet.autofilter(2, 0, 2 + len(table.rows), left - 1)
+        if section is not None:
+            add_charts(self.book, sheet, below + 1, table.key, section.result, self.head)
+
+    def _column(self, sheet: Any, left: int, spread: _Spread) -> None:
+        for offset, title in enumerate(spread.titles):
+            sheet.write_string(2, left + offset, title, self.head)
+            sheet.set_column(left + offset, left + offset, spread.width(offset))
+        for line, cell in enumerate(spread.cells, start=3):
+            self._cell(sheet, line, left, cell, spread.column.numeric)
+            decimals = decimals_of(cell.text)
+            for offset, value in zip(spread.interval_at, (cell.low, cell.high), strict=False):
+                if value is not None:
+                    number = self._format("", max(2, decimals))
+                    sheet.write_number(line, left + offset, value, number)
+            if spread.words_at is not None:
+                words = parted(cell.text)[1] if cell.value is not None else ""
+                sheet.write_string(line, left + spread.words_at, words, self._format(cell.style))
+        last = 2 + len(spread.cells)
+        for offset in range(len(spread.titles)):
+            if spread.cells and (offset == spread.words_at or not spread.column.numeric):
+                for word, look in (("better", self.good), ("worse", self.bad)):
+                    rule = {"type": "text", "criteria": "begins with", "value": word}
+                    sheet.conditional_format(
+                        3, left + offset, last, left + offset, {**rule, "format": look}
+                    )
+
+    def _cell(self, sheet: Any, line: int, at: int, cell: Cell, numeric: bool) -> None:
+        if cell.value is not None and numeric:
+            number = self._format(cell.style, decimals_of(cell.text))
+            sheet.write_number(line, at, cell.value, number)
+        elif cell.text:
+            sheet.write_string(line, at, cell.text, self._format(cell.style))
+        if cell.note and cell.text:
+            sheet.write_comment(line, at, cell.note, {"x_scale": 2.5, "author": "alpine"})
+
+    def rows_sheet(self, name: str, title: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Rows as they are in the CSV files, with a frozen head and filters."""
+        sheet = self.add_sheet(name, title)
+        if not rows:
+            sheet.write_string(0, 0, "nothing", self.note)
+            return
+        columns = list(rows[0])
+        for column, head in enumerate(columns):
+            sheet.write_string(0, column, head, self.head)
+            widest = max([len(head), *[len(str(row[head] or "")) for row in rows]])
+            sheet.set_column(column, column, min(widest + 2, _WIDEST))
+        for line, row in enumerate(rows, start=1):
+            for column, head in enumerate(columns):
+                _write(sheet, line, column, row[head])
+        sheet.freeze_panes(1, 1)
+        sheet.autofilter(0, 0, len(rows), len(columns) - 1)
+
+    def contents(self, sheet: Any, document: Document) -> None:
+        """The first sheet: what there is and where; what was left out; what holds for all."""
+        sheet.set_column(0, 0, 30)
+        sheet.set_column(1, 1, 90)
+        sheet.write_string(0, 0, "Results of alpine", self.title)
+        for line, (name, title) in enumerate(self.sheets, start=2):
+            # The quotation mark is the only sign a name could break out with; it has none.
+            sheet.write_url(line, 0, f"internal:'{name}'!A1", self.link, name)
+            sheet.write_string(line, 1, title)
+        line = len(self.sheets) + 3
+        told = [*document.remarks, *[f"Left out: {problem}" for problem in document.problems]]
+        for section in document.sections:
+            told += [
+                f"Mind ({section.result.id}): {caution}" for caution in section.result.cautions
+            ]
+        for text in told:
+            sheet.write_string(line, 0, text, self.note)
             line += 1
-        line += 1
 
 
-def _lengths_sheet(book: Any, styles: _Styles, results: Sequence[Result]) -> None:
-    """Mean lengths, one row per variant, with a line chart under each result's rows."""
-    sheet = book.add_worksheet("Lengths")
-    sheet.set_column(0, 0, 16)
-    line = 0
-    for result in results:
-        curves = [series for series in result.series if series.name == "mean_length"]
-        if not curves:
-            continue
-        sheet.write_string(line, 0, title_of(result), styles.title)
-        sheet.write_string(line + 1, 0, "mean tokens after", styles.head)
-        for column, x in enumerate(curves[0].x, start=1):
-            sheet.write_number(line + 1, column, x, styles.head)
-        for at, series in enumerate(curves, start=line + 2):
-            sheet.write_string(at, 0, series.variant)
-            for column, y in enumerate(series.y, start=1):
-                if y is not None:
-                    sheet.write_number(at, column, y, styles.number)
-        chart = _line_chart(book, line + 1, curves)
-        below = line + 3 + len(curves)
-        sheet.insert_chart(below, 0, chart)
-        line = below + 17
+class _Spread:
+    """A column of a table as columns of a sheet: number, interval and words apart."""
 
+    def __init__(self, column: Column, cells: Sequence[Cell]) -> None:
+        self.column, self.cells = column, cells
+        name = f"{column.title} [{column.unit}]" if column.unit else column.title
+        self.titles = [name]
+        self.interval_at: tuple[int, ...] = ()
+        self.words_at: int | None = None
+        if not column.numeric:
+            return
+        if any(cell.low is not None for cell in cells):
+            self.interval_at = (1, 2)
+            self.titles += [f"{column.title}: 95 % CI low", "high"]
+        if any(cell.value is not None and parted(cell.text)[1] for cell in cells):
+            self.words_at = len(self.titles)
+            self.titles.append(f"{column.title}: verdict")
 
-def _line_chart(book: Any, head: int, curves: Sequence[Series]) -> Any:
-    chart = book.add_chart({"type": "line"})
-    last = len(curves[0].x)
-    for at, series in enumerate(curves, start=head + 1):
-        chart.add_series(
-            {
-                "name": ["Lengths", at, 0],
-                "categories": ["Lengths", head, 1, head, last],
-                "values": ["Lengths", at, 1, at, last],
-                "line": {"color": _CHART_COLOURS.get(series.variant, "#009E73"), "width": 2},
-            }
-        )
-    chart.set_title({"name": "Sequence length through the encoder", "name_font": {"size": 12}})
-    chart.set_x_axis({"name": "layers passed"})
-    chart.set_y_axis({"name": "mean tokens per function", "min": 0})
-    chart.set_size({"width": 720, "height": 320})
-    return chart
-
-
-def _table_sheet(book: Any, styles: _Styles, name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows as they are, with a frozen head and filters."""
-    sheet = book.add_worksheet(name)
-    if not rows:
-        return
-    columns = list(rows[0])
-    for column, title in enumerate(columns):
-        sheet.write_string(0, column, title, styles.head)
-        widest = max([len(title), *[len(str(row[title] or "")) for row in rows]])
-        sheet.set_column(column, column, min(widest + 2, _WIDEST))
-    for line, row in enumerate(rows, start=1):
-        for column, title in enumerate(columns):
-            _write(sheet, line, column, row[title])
-    sheet.freeze_panes(1, 0)
-    sheet.autofilter(0, 0, len(rows), len(columns) - 1)
+    def width(self, offset: int) -> int:
+        """In characters, by what the column holds; long text wraps."""
+        if offset in self.interval_at:
+            return 11
+        if offset == self.words_at:
+            return 22
+        texts = [
+            cell.text if cell.value is None else parted(cell.text)[0].split(" [")[0]
+            for cell in self.cells
+        ]
+        longest = max([len(self.titles[0]) // 2, *map(len, texts)], default=8)
+        return min(max(longest + 3, 10), _WIDEST)
 
 
 def _write(sheet: Any, line: int, column: int, value: Any) -> None:

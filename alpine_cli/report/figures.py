@@ -14,7 +14,7 @@ from alpine_cli.report.drawing import (
 from alpine_cli.report.summary import SummaryRow, summarise, title_of
 from alpine_cli.results import Interval, Result
 
-__all__ = ["draw_changes", "draw_lengths"]
+__all__ = ["draw_changes", "draw_lengths", "drawable", "ratio_of"]
 
 
 def draw_lengths(result: Result, path: Path) -> bool:
@@ -61,7 +61,7 @@ def _pruning_of(result: Result) -> str:
 
 def draw_changes(result: Result, path: Path) -> bool:
     """Pruned relative to unpruned, a bar per figure with its interval; False without any."""
-    rows = [row for row in summarise(result) if _drawable(row)]
+    rows = [row for row in summarise(result) if drawable(row)]
     if not rows:
         return False
     rows.reverse()  # matplotlib counts from below
@@ -100,7 +100,8 @@ def draw_changes(result: Result, path: Path) -> bool:
     return True
 
 
-def _drawable(row: SummaryRow) -> bool:
+def drawable(row: SummaryRow) -> bool:
+    """Whether a row has a ratio that belongs on a common axis."""
     # MCC may be near or below 0, where a ratio says nothing.
     return row.pruning is not None and row.pruning.ratio is not None and row.figure != "mcc"
 

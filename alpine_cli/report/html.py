@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
 from markupsafe import Markup
 
+from alpine_cli.report.cell_text import parted
 from alpine_cli.report.document import Document
 from alpine_cli.report.inline_svg import inline_svg
 from alpine_cli.report.page import asset, page, template_environment
 from alpine_cli.report.pictures import Picture, slug
 from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.report.tidy import environment_rows
-from alpine_cli.results import Result
+from alpine_cli.results import Provenance, Result
 
 __all__ = ["to_html"]
 
+_NBSP = "\N{NO-BREAK SPACE}"
 _TITLE = "Results of alpine"
+# A sign before the word that says how a figure was taken; the word stays.
+_MARKS: dict[Provenance, tuple[str, str]] = {
+    "measured": ("●", "measured on this machine"),
+    "counted": ("◆", "counted from operators that ran"),
+    "analytic": ("▲", "analytic: a formula of actual lengths"),
+    "modelled": ("◐", "modelled: estimated without a sensor"),
+    "absent": ("○", "not taken"),
+}
 
 
 def to_html(document: Document, directory: Path) -> str:
@@ -29,12 +38,18 @@ def to_html(document: Document, directory: Path) -> str:
         directory: where the SVG files of its pictures are.
     """
     environment = template_environment().overlay()
-    environment.filters = {**environment.filters, "unbroken": _unbroken, "anchor": slug}
+    environment.filters = {
+        **environment.filters,
+        "unbroken": _unbroken,
+        "anchor": slug,
+        "marked": _marked,
+    }
     sections = document.sections
     pictures = [p for chapter in document.chapters for p in chapter.pictures]
     pictures += [p for section in sections for p in section.pictures]
     body = environment.get_template("report.html").render(
         document=document,
+        marks=list(_MARKS.values()),
         span=_span([section.result for section in sections]),
         drawings={(p.name, p.about): _drawing(p, directory) for p in pictures},
         facts={section.result.id: _facts(section.result) for section in sections},
@@ -65,12 +80,15 @@ def _facts(result: Result) -> Table:
     return Table(f"facts-{result.id}", "Environment and settings", columns, rows)
 
 
+def _marked(text: str) -> str:
+    """The sign of a provenance, where a cell's text is one."""
+    found = next((mark for word, (mark, _) in _MARKS.items() if text.startswith(word)), None)
+    if text == "not taken":
+        found = _MARKS["absent"][0]
+    return f"{found}{_NBSP}{text}" if found is not None else text
+
+
 def _unbroken(text: str) -> str:
-    """A number stays on one line with its interval; only the verdict may go to the next."""
-    found = re.match(r"[^\[\]A-Za-z]*(pts)?( ?\[[^\]]*\])?", text)
-    number = found[0] if found else ""
-    return (
-        number.rstrip().replace(" ", "\N{NO-BREAK SPACE}")
-        + (" " if number.endswith(" ") else "")
-        + text[len(number) :]
-    )
+    """A number stays on one line with its interval; only words may go to the next."""
+    number, words = parted(text)
+    return f"{number.replace(' ', _NBSP)} {words}".strip()

@@ -5,29 +5,15 @@ from __future__ import annotations
 from alpine_cli.report.findings import style_of
 from alpine_cli.report.summary import SummaryRow, summarise, title_of
 from alpine_cli.report.tables import Cell, Column, Table
-from alpine_cli.results import Figure, Interval, Provenance, Result, Series
+from alpine_cli.results import Interval, Result, Series
 
 __all__ = [
-    "MARKS",
-    "MARKS_LEGEND",
     "lengths_table",
     "provenance_table",
     "speed_by_length_table",
     "to_table",
     "variants_table",
 ]
-
-MARKS: dict[Provenance, str] = {
-    "measured": "●",
-    "counted": "◆",
-    "analytic": "▲",
-    "modelled": "◐",
-    "absent": "○",
-}
-MARKS_LEGEND = (
-    "● measured on this machine, ◆ counted from operators that ran, ▲ analytic: a formula of actual"
-    " lengths, ◐ modelled: estimated without a sensor, ○ not taken."
-)
 
 
 def to_table(result: Result) -> Table:
@@ -59,7 +45,6 @@ def to_table(result: Result) -> Table:
         "In brackets: 95 % confidence intervals. Metrics are compared by difference, all else by"
         " ratio. “No difference shown”: the interval covers none; “not judged”: there is no"
         " interval.",
-        MARKS_LEGEND,
         *reasons,
     ]
     return Table(f"summary-{result.id}", title_of(result), columns, rows, notes)
@@ -71,18 +56,7 @@ def _value_cell(row: SummaryRow, variant: str) -> Cell:
         return Cell("")
     if figure.value is None:
         return Cell("n/a", note=figure.reason, style="absent")
-    return Cell(row.cell(variant), figure.value / row.scale.factor, note=_taken(figure))
-
-
-def _taken(figure: Figure) -> str:
-    parts: list[str] = [figure.provenance]
-    if figure.n is not None:
-        parts.append(f"n = {figure.n:,}")
-    if figure.aggregate != "single":
-        parts.append(figure.aggregate.replace("_", " "))
-    if figure.interval is not None:
-        parts.append(f"95 % CI {figure.interval.low:.4g} to {figure.interval.high:.4g}")
-    return f"{', '.join(parts)}: {figure.method}"
+    return Cell(row.cell(variant), figure.value / row.scale.factor)
 
 
 def _ratio_cell(row: SummaryRow) -> Cell:
@@ -111,10 +85,8 @@ def _engine_cell(row: SummaryRow) -> Cell:
 
 
 def _how_cell(row: SummaryRow) -> Cell:
-    kinds = {figure.provenance for figure in row.figures.values()}
-    mark = "".join(mark for kind, mark in MARKS.items() if kind in kinds)
-    methods = dict.fromkeys(figure.method for figure in row.figures.values())
-    return Cell(f"{mark} {row.method}", note="; ".join(methods))
+    methods = dict.fromkeys(f.method for f in row.figures.values() if f.value is not None)
+    return Cell(row.method, note="; ".join(methods) or None)
 
 
 def variants_table(result: Result) -> Table:
@@ -127,7 +99,7 @@ def variants_table(result: Result) -> Table:
         for name in result.variants
         if any(name in row.figures for row in shown)
     ]
-    return Table(f"summary-{result.id}", title_of(result), columns, rows, [MARKS_LEGEND])
+    return Table(f"summary-{result.id}", title_of(result), columns, rows)
 
 
 def lengths_table(result: Result) -> Table | None:
@@ -225,7 +197,7 @@ def provenance_table(result: Result) -> Table:
                 value,
                 Cell(f"{f.unit} per {f.per}" if f.per else f.unit),
                 Cell("") if f.n is None else Cell(f"{f.n:,}", f.n),
-                Cell(f"{MARKS[f.provenance]} {f.provenance}"),
+                Cell(f.provenance),
                 Cell(f.aggregate.replace("_", " ")),
                 Cell(f.reason if f.reason is not None else f.method),
             ]

@@ -1,0 +1,212 @@
+"""Native charts of the workbook: they stand below their table, on numbers written beside them.
+
+A chart reads cells, so that whoever changes or copies the sheet has the chart with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from alpine_cli.report.drawing import BLUE, GREY, INK, VARIANT_COLOURS, VERDICT_COLOURS
+from alpine_cli.report.figures import drawable, ratio_of
+from alpine_cli.report.summary import summarise
+from alpine_cli.results import Result, Series
+
+__all__ = ["add_charts"]
+
+_LINES = 18  # of a chart's height
+
+
+def add_charts(book: Any, sheet: Any, line: int, key: str, result: Result, head: Any) -> None:
+    """The charts that belong to the table `key` of a result, from `line` downwards."""
+    name = sheet.get_name()
+    if key.startswith("summary-"):
+        line = _ratios(book, sheet, name, line, result, head)
+        _waterfall(book, sheet, name, line, result, head)
+    elif key.startswith("lengths-"):
+        curves = [s for s in result.series if s.name == "mean_length" and s.variant != "stock"]
+        _lines(book, sheet, name, line, curves, head, "layers passed", "mean tokens")
+    elif key.startswith("by-length-"):
+        rates = [s for s in result.series if s.name == "throughput_by_length"]
+        _lines(book, sheet, name, line, rates, head, "length of the input", "samples/s")
+
+
+def _write_block(
+    sheet: Any, line: int, head: Any, titles: Sequence[str], columns: Sequence[Sequence[Any]]
+) -> None:
+    for at, (title, values) in enumerate(zip(titles, columns, strict=True)):
+        sheet.write_string(line, at, title, head)
+        for below, value in enumerate(values, start=line + 1):
+            if isinstance(value, str):
+                sheet.write_string(below, at, value)
+            elif value is not None:
+                sheet.write_number(below, at, value)
+
+
+def _cells(name: str, line: int, column: int, count: int) -> list[Any]:
+    return [name, line + 1, column, line + count, column]
+
+
+def _reference(name: str, line: int, column: int, count: int) -> str:
+    from xlsxwriter.utility import xl_range_abs
+
+    return f"='{name}'!{xl_range_abs(line + 1, column, line + count, column)}"
+
+
+def _ratios(book: Any, sheet: Any, name: str, line: int, result: Result, head: Any) -> int:
+    """Bars of pruned / unpruned with error bars; returns the line after the chart."""
+    rows = [row for row in summarise(result) if drawable(row)]
+    if not rows:
+        return line
+    ratios = [ratio_of(row) for row in rows]
+    verdicts = [row.verdict for row in rows]
+    below = [r - i.low if i is not None else 0.0 for r, i in ratios]
+    above = [i.high - r if i is not None else 0.0 for r, i in ratios]
+    titles = ("chart: figure", "pruned / unpruned", "down to", "up to", "verdict")
+    labels = [row.label.strip() for row in rows]
+    values = [ratio for ratio, _ in ratios]
+    _write_block(sheet, line, head, titles, (labels, values, below, above, verdicts))
+    count = len(rows)
+    chart = book.add_chart({"type": "bar"})
+    chart.add_series(
+        {
+            "name": "pruned / unpruned",
+            "categories": _cells(name, line, 0, count),
+            "values": _cells(name, line, 1, count),
+            "points": [{"fill": {"color": VERDICT_COLOURS[verdict]}} for verdict in verdicts],
+            "gap": 60,
+            "y_error_bars": {
+                "type": "custom",
+                "plus_values": _reference(name, line, 3, count),
+                "minus_values": _reference(name, line, 2, count),
+                "line": {"color": INK, "width": 1.25},
+            },
+            "data_labels": {
+                "custom": [
+                    {"value": f"{ratio:.0%} {verdict}"}
+                    for ratio, verdict in zip(values, verdicts, strict=True)
+                ],
+                "value": True,
+                "position": "inside_base",
+                "font": {"size": 8, "color": INK},
+            },
+        }
+    )
+    chart.set_title({"name": "What pruning changes", "name_font": {"size": 12}})
+    chart.set_legend({"none": True})
+    chart.set_x_axis(
+        {
+            "name": "pruned / unpruned, with 95 % confidence intervals",
+            "num_format": "0%",
+            "min": 0,
+            "major_gridlines": {"visible": True, "line": {"color": "#DDDDDD"}},
+        }
+    )
+    chart.set_y_axis({"reverse": True})
+    chart.set_size({"width": 760, "height": 120 + 36 * count})
+    sheet.insert_chart(line + count + 2, 0, chart)
+    return int(line + count + 4 + (120 + 36 * count) / 20)
+
+
+def _waterfall(book: Any, sheet: Any, name: str, line: int, result: Result, head: Any) -> None:
+    """From the unpruned time to the pruned one, step by step: stacked bars on an unseen base."""
+    anatomy = next((s for s in result.series if s.name == "speedup_anatomy"), None)
+    if anatomy is None or anatomy.labels is None or None in anatomy.y or len(anatomy.y) < 2:
+        return
+    steps = [float(value or 0.0) for value in anatomy.y]
+    base, total, saved, lost = [0.0], [steps[0]], [0.0], [0.0]
+    level = steps[0]
+    for step in steps[1:-1]:
+        base.append(min(level, level + step))
+        saved.append(-step if step < 0 else 0.0)
+        lost.append(step if step > 0 else 0.0)
+        total.append(0.0)
+        level += step
+    for values, value in ((base, 0.0), (saved, 0.0), (lost, 0.0), (total, steps[-1])):
+        values.append(value)
+    titles = ("chart: step", "base", "time", "saved", "lost")
+    columns = (anatomy.labels, base, total, saved, lost)
+    _write_block(sheet, line, head, titles, columns)
+    chart = book.add_chart({"type": "column", "subtype": "stacked"})
+    count = len(steps)
+    fills: list[dict[str, Any]] = [
+        {"fill": {"none": True}, "border": {"none": True}},
+        {"fill": {"color": GREY}},
+        {"fill": {"color": VERDICT_COLOURS["better"]}},
+        {"fill": {"color": VERDICT_COLOURS["worse"]}},
+    ]
+    for column, fill in enumerate(fills, start=1):
+        chart.add_series(
+            {
+                "name": [name, line, column],
+                "categories": _cells(name, line, 0, count),
+                "values": _cells(name, line, column, count),
+                "gap": 40,
+                **fill,
+            }
+        )
+    chart.set_title({"name": "Anatomy of the speed-up", "name_font": {"size": 12}})
+    chart.set_legend({"position": "bottom", "delete_series": [0]})
+    chart.set_y_axis({"name": anatomy.unit, "min": 0})
+    chart.set_size({"width": 760, "height": 380})
+    sheet.insert_chart(line + count + 2, 0, chart)
+
+
+def _lines(
+    book: Any,
+    sheet: Any,
+    name: str,
+    line: int,
+    curves: Sequence[Series],
+    head: Any,
+    x_title: str,
+    y_title: str,
+) -> None:
+    """Curves over the same points, with error bars where their intervals are known."""
+    if not curves:
+        return
+    first = curves[0]
+    x = first.labels or [f"{value:g}" for value in first.x]
+    curves = [curve for curve in curves if len(curve.y) == len(x)]
+    titles, columns = [f"chart: {x_title}"], [list[Any](x)]
+    for curve in curves:
+        titles += [curve.variant, "down to", "up to"]
+        columns += [list(curve.y), _reach(curve, curve.low, -1), _reach(curve, curve.high, 1)]
+    _write_block(sheet, line, head, titles, columns)
+    count = len(x)
+    chart = book.add_chart({"type": "line"})
+    for at, curve in enumerate(curves):
+        colour = VARIANT_COLOURS.get(curve.variant, BLUE)
+        column = 1 + 3 * at
+        options: dict[str, Any] = {
+            "name": [name, line, column],
+            "categories": _cells(name, line, 0, count),
+            "values": _cells(name, line, column, count),
+            "line": {"color": colour, "width": 2},
+            "marker": {"type": ("circle", "square", "diamond", "triangle")[at % 4], "size": 6,
+                       "fill": {"color": colour}, "border": {"color": colour}},
+        }  # fmt: skip
+        if curve.low is not None and curve.high is not None:
+            options["y_error_bars"] = {
+                "type": "custom",
+                "plus_values": _reference(name, line, column + 2, count),
+                "minus_values": _reference(name, line, column + 1, count),
+                "line": {"color": colour},
+            }
+        chart.add_series(options)
+    chart.set_x_axis({"name": x_title})
+    chart.set_y_axis({"name": y_title, "min": 0, "major_gridlines": {"visible": True}})
+    chart.set_legend({"position": "top"})
+    chart.set_size({"width": 760, "height": 20 * _LINES})
+    sheet.insert_chart(line + count + 2, 0, chart)
+
+
+def _reach(curve: Series, ends: Sequence[float | None] | None, sign: int) -> list[float | None]:
+    """Lengths of error bars: never negative, 0 where there is no interval."""
+    if ends is None:
+        return [None] * len(curve.y)
+    return [
+        0.0 if y is None or end is None else max(0.0, sign * (end - y))
+        for y, end in zip(curve.y, ends, strict=True)
+    ]
