@@ -201,6 +201,7 @@ class _EnterModel:
             config=config,
             engine=engine,
             pruned_layers=self.pruning.layers,
+            first_only=len(self.family.layers(model)) - 1 if config.output == "first" else None,
             tokens=[tokens],
             want_attentions=_asked(model, kwargs, "output_attentions"),
             keeps_scores=bool(self.pruning.traces),

@@ -13,11 +13,12 @@ from typing import Any, ClassVar, Literal, get_args
 
 from alpine_cli.pruning.errors import PruningError
 
-__all__ = ["EngineName", "Merge", "Protect", "PruningConfig", "resolve_layers"]
+__all__ = ["EngineName", "Merge", "Output", "Protect", "PruningConfig", "resolve_layers"]
 
 Merge = Literal["mean", "none"]
 Protect = Literal["special", "ends"]
 EngineName = Literal["packed", "padded", "reference"]
+Output = Literal["tokens", "first"]
 
 _NAMED_LAYERS = ("none", "all", "odd", "even")
 
@@ -39,6 +40,9 @@ class PruningConfig:
             layer on that protects the merged token instead of the separator).
         engine: "packed" (no padding anywhere, the fast one), "padded" (vectorised, padded to the
             longest) or "reference" (the published algorithm, sample by sample).
+        output: what is read of the last layer: "tokens" all that are left, "first" only the first
+            token of each sequence, as classification heads do; the last layer's feed-forward part
+            then runs on that token alone, and its result is the same. With any `layers`.
 
     Raises:
         PruningError: a field is out of range; the message names the field and the value.
@@ -52,6 +56,7 @@ class PruningConfig:
     merge: Merge = "mean"
     protect: Protect = "special"
     engine: EngineName = "packed"
+    output: Output = "tokens"
 
     def __post_init__(self) -> None:
         _parse_layers(self.layers)
@@ -63,6 +68,7 @@ class PruningConfig:
             ("merge", get_args(Merge)),
             ("protect", get_args(Protect)),
             ("engine", get_args(EngineName)),
+            ("output", get_args(Output)),
         ):
             value = getattr(self, name)
             if value not in allowed:

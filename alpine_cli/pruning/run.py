@@ -22,6 +22,7 @@ from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.engines import Engine
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.plan import PruningPlan, TokenState, tokens_after
+from alpine_cli.pruning.selection import plan_first
 
 __all__ = ["LAYER_RUN", "RUN", "LayerRun", "PruningRun"]
 
@@ -37,7 +38,8 @@ class PruningRun:
         model: the base model that runs.
         config: what to prune.
         engine: how.
-        pruned_layers: indices of the layers that prune.
+        pruned_layers: indices of the layers that prune by their scores.
+        first_only: index of the layer that only the first tokens leave, or None.
         tokens: entry l holds the tokens that enter layer l; entry 0 the model's input.
         given_plans: by layer, plans of an earlier run to follow instead of scores; or None.
         plans: by layer; filled as layers run.
@@ -51,6 +53,7 @@ class PruningRun:
     engine: Engine
     pruned_layers: tuple[int, ...]
     tokens: list[TokenState]
+    first_only: int | None = None
     given_plans: Mapping[int, PruningPlan] | None = None
     plans: dict[int, PruningPlan] = field(default_factory=dict)
     scores: dict[int, Tensor] = field(default_factory=dict)
@@ -71,8 +74,13 @@ class LayerRun:
 
     @property
     def prunes(self) -> bool:
-        """Whether this layer prunes."""
-        return self.layer in self.run.pruned_layers
+        """Whether this layer prunes by its scores."""
+        return self.layer in self.run.pruned_layers and not self.is_first_only
+
+    @property
+    def is_first_only(self) -> bool:
+        """Whether only the first tokens leave this layer."""
+        return self.layer == self.run.first_only
 
     @property
     def tokens(self) -> TokenState:
@@ -128,7 +136,7 @@ class LayerRun:
     def shorten(self, hidden_SND: Tensor) -> Tensor:
         """Between attention and feed-forward: plan, apply, note the tokens of the next layer."""
         after = self.tokens
-        if self.prunes:
+        if self.prunes or self.is_first_only:
             plan = self._plan()
             hidden_SND = self.run.engine.shorten(hidden_SND, plan)
             after = tokens_after(self.tokens, plan, self.layer)
@@ -141,7 +149,9 @@ class LayerRun:
         run, layer = self.run, self.layer
         scores_T = run.scores.get(layer) if run.keeps_scores else run.scores.pop(layer, None)
         if layer not in run.plans:
-            if run.given_plans is not None:
+            if self.is_first_only:
+                run.plans[layer] = plan_first(self.ragged)
+            elif run.given_plans is not None:
                 run.plans[layer] = run.given_plans[layer]
             else:
                 assert scores_T is not None  # attention of this layer ran before

@@ -20,7 +20,15 @@ from alpine_cli.pruning.config import Merge, PruningConfig
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.plan import PruningPlan, TokenState
 
-__all__ = ["TOLERANCE", "band", "plan_keep", "plan_tokens", "protected_tokens", "score_statistics"]
+__all__ = [
+    "TOLERANCE",
+    "band",
+    "plan_first",
+    "plan_keep",
+    "plan_tokens",
+    "protected_tokens",
+    "score_statistics",
+]
 
 TOLERANCE = 2e-6
 """Widening of the band relative to μ: above float32 rounding, far below any real σ/μ."""
@@ -95,6 +103,20 @@ def plan_keep(keep_T: Tensor, ragged: Ragged, merge: Merge) -> PruningPlan:
 def protected_tokens(tokens: TokenState, config: PruningConfig) -> Tensor:
     """(T,) bool: the tokens that `config.protect` never removes."""
     return tokens.special_T if config.protect == "special" else tokens.ends_T()
+
+
+def plan_first(ragged: Ragged) -> PruningPlan:
+    """Only the first token of each sequence, nothing merged. No copy to the host."""
+    keep_T = ragged.position_T == 0
+    first_B = ragged.lengths_B.clamp(max=1)
+    host = [min(length, 1) for length in ragged.lengths]
+    after = Ragged.from_lengths(first_B, host, ragged.multiple)
+    slot_T = torch.where(keep_T, after.cu_seqlens[:-1][ragged.segment_T], after.total)
+    nowhere_B = torch.full_like(first_B, after.total)
+    removed_B = ragged.lengths_B - first_B
+    return PruningPlan(
+        ragged, after, keep_T, slot_T, nowhere_B, removed_B, ragged.total > after.total
+    )
 
 
 def plan_tokens(scores_T: Tensor, tokens: TokenState, config: PruningConfig) -> PruningPlan:

@@ -85,6 +85,15 @@ def find_base_model(model: nn.Module) -> tuple[PreTrainedModel, Family]:
             f" removes tokens; prune its encoder ({type(found.base_model).__name__}) instead and"
             " use trace() to map what is left to input positions"
         )
+    if (
+        getattr(found.config, "classifier_pooling", "cls") == "mean"
+        and found.base_model is not found
+    ):
+        raise UnsupportedModelError(
+            f"{type(found).__name__} averages the hidden states of all input tokens"
+            ' (classifier_pooling="mean"), but pruning removes tokens; set it to "cls", or prune'
+            " the encoder alone"
+        )
     if hasattr(found.base_model, "decoder"):
         raise UnsupportedModelError(
             f"{type(found).__name__} has a decoder, which reads every position of its encoder, but"
