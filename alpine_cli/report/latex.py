@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import string
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 
@@ -25,6 +26,8 @@ PREAMBLE = r"""\usepackage{booktabs}
 
 # Scales a table down to the line, and never up.
 _SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+_HEAD_WIDTH = 14  # characters of a line of a column's title
+_NUMBER_WIDTH = 24  # characters of a line of a number with its interval
 _LONG = 40  # characters of a cell; from here on its column breaks lines
 _PARAGRAPH = r">{\raggedright\arraybackslash}p{4.5cm}"
 
@@ -118,13 +121,18 @@ def to_latex(table: Table) -> str:
     scaled down to it; columns of long text break lines.
     """
     footnotes: dict[str, str] = {}
-    body = [" & ".join(_cell(cell, footnotes) for cell in row) + r" \\" for row in table.rows]
+
+    def cells(row: Sequence[Cell]) -> list[str]:
+        pairs = zip(row, table.columns, strict=True)
+        return [_cell(cell, column, footnotes) for cell, column in pairs]
+
+    body = [" & ".join(cells(row)) + r" \\" for row in table.rows]
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{escape(table.title)}}}",
         rf"\label{{tab:{re.sub('[^a-z0-9]+', '-', table.key.lower()).strip('-')}}}",
-        r"\small",
+        r"\small\setlength{\tabcolsep}{4pt}",
     ]
     columns = "".join(
         _alignment(column, [row[at] for row in table.rows])
@@ -145,7 +153,16 @@ def to_latex(table: Table) -> str:
 
 def _head(column: Column) -> str:
     unit = f" ({column.unit})" if column.unit else ""
-    return escape(column.title + unit)
+    lines = textwrap.wrap(column.title + unit, _HEAD_WIDTH, break_on_hyphens=False)
+    return _stacked(lines, "r" if column.numeric else "l", "b")
+
+
+def _stacked(lines: Sequence[str], side: str, stand: str) -> str:
+    """Lines over each other in one cell, `side` (l or r) aligned; one line stays as it is."""
+    if len(lines) < 2:
+        return escape("".join(lines))
+    inner = r" \\ ".join(map(escape, lines))
+    return rf"\begin{{tabular}}[{stand}]{{@{{}}{side}@{{}}}}{inner}\end{{tabular}}"
 
 
 def _alignment(column: Column, cells: Sequence[Cell]) -> str:
@@ -154,14 +171,23 @@ def _alignment(column: Column, cells: Sequence[Cell]) -> str:
     return _PARAGRAPH if max((len(cell.text) for cell in cells), default=0) > _LONG else "l"
 
 
-def _cell(cell: Cell, footnotes: dict[str, str]) -> str:
-    text = escape(cell.text)
+def _cell(cell: Cell, column: Column, footnotes: dict[str, str]) -> str:
+    lines = _number_lines(cell.text) if column.numeric else [cell.text]
+    text = _stacked(lines, "r", "t")
     if cell.style == "published" and text:
         text = rf"\textit{{{text}}}"
     if cell.note is not None:
         mark = footnotes.setdefault(cell.note, _letters(len(footnotes)))
         text += rf"\textsuperscript{{{mark}}}"
     return text
+
+
+def _number_lines(text: str) -> list[str]:
+    """A number with its factor in brackets below it, where the line would get long."""
+    if len(text) <= _NUMBER_WIDTH:
+        return [text]
+    value, bracket, factor = text.partition(" (")
+    return [value, f"({factor}"] if bracket else textwrap.wrap(text, _NUMBER_WIDTH)
 
 
 def _letters(number: int) -> str:

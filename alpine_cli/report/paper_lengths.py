@@ -67,7 +67,7 @@ def length_table(runs: Sequence[Run]) -> Table | None:
         rows.append([*[Cell(text) for text in key], *_ours(chosen, depth), Cell("")])
     return Table(
         key="table-g",
-        title=f"Table G. {published.title}: the published lengths and ours",
+        title=f"{published.title}: the paper's table G and our figures",
         columns=[
             Column("task", numeric=False),
             Column("model", numeric=False),

@@ -51,7 +51,7 @@ def memory_table(runs: Sequence[Run]) -> Table | None:
         rows.append(_memory_row(None, None, same, marks))
     return Table(
         key="table-c",
-        title=f"Table C. {published.title} of inference: the published figures and ours",
+        title=f"{published.title} of inference: the paper's table C and our figures",
         columns=[
             Column("task", numeric=False),
             Column("model", numeric=False),

@@ -82,7 +82,7 @@ def main_table(letter: str, runs: Sequence[Run]) -> Table | None:
         )
     return Table(
         key=f"table-{letter.lower()}",
-        title=f"Table {letter}. {published.title}: the published figures and ours",
+        title=f"{published.title}: the paper's table {letter} and our figures",
         columns=[
             Column("model", numeric=False),
             Column("layers", numeric=False),
@@ -203,7 +203,7 @@ def merge_table(runs: Sequence[Run]) -> Table | None:
         rows.append(_merge_row(None, None, same, runs, marks))
     return Table(
         key="table-f",
-        title=f"Table F. {published.title}: the published scores and ours",
+        title=f"{published.title}: the paper's table F and our figures",
         columns=[
             Column("task", numeric=False),
             Column("model", numeric=False),

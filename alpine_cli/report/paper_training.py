@@ -63,7 +63,7 @@ def training_time_table(runs: Sequence[Run]) -> Table | None:
     rows += [_alone_row(run, marks) for run in alone]
     return Table(
         key="table-d",
-        title=f"Table D. {published.title}: the published figures and ours",
+        title=f"{published.title}: the paper's table D and our figures",
         columns=[
             Column("machine", numeric=False),
             Column("task", numeric=False),
@@ -219,7 +219,7 @@ def co2_table(runs: Sequence[Run]) -> Table | None:
             rows.append(_co2_row(run, ours, marks))
     return Table(
         key="table-e",
-        title=f"Table E. {published.title}: the published figures and ours",
+        title=f"{published.title}: the paper's table E and our figures",
         columns=[
             Column("machine", numeric=False),
             Column("run", numeric=False),
