@@ -18,6 +18,7 @@ from alpine_cli.cli._common import (
     ForceOption,
     JsonOption,
     LayersOption,
+    LimitOption,
     console,
     error_console,
     print_json,
@@ -60,6 +61,24 @@ def show(
     protect: ProtectOption = None,
     engine: EngineOption = None,
     device: DeviceOption = None,
+    kinds: Annotated[
+        bool,
+        typer.Option(
+            "--kinds",
+            help="Instead of one function: which kinds of token (identifiers, keywords …) survive"
+            " over a whole split.",
+        ),
+    ] = False,
+    limit: LimitOption = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            "--language",
+            metavar="NAME",
+            help="With --kinds: the language of the functions, as Pygments calls it; default: the"
+            " task's, or python where the functions parse as such.",
+        ),
+    ] = None,
     html: Annotated[
         Path | None,
         typer.Option(
@@ -77,6 +96,8 @@ def show(
         [bold]alpine show --checkpoint runs/NAME/ckpt.pt Frame.java[/]
 
         [bold]alpine show --checkpoint runs/NAME/ckpt.pt --data DIR --sample @3 --html out.html[/]
+
+        [bold]alpine show --checkpoint runs/NAME/ckpt.pt --kinds --data DIR[/]
     """
     from alpine_cli.show.subject import load_subject
 
@@ -85,8 +106,27 @@ def show(
     subject = load_subject(
         checkpoint, layers=layers, alpha=alpha, merge=merge, protect=protect, engine=engine
     )
-    if files and (data or sample):
-        raise ConfigError("give a FILE, or --data and --sample, not both")
+    if files and (data or sample or kinds):
+        raise ConfigError("give a FILE, or --data with --sample or --kinds, not both")
+    if kinds and sample:
+        raise ConfigError("--kinds counts a whole split; leave out --sample")
+    if not kinds and (limit or language):
+        raise ConfigError("--limit and --language belong to --kinds")
+    if kinds:
+        from alpine_cli.cli._show_kinds import show_kinds
+
+        show_kinds(
+            subject,
+            data=data,
+            split=split,
+            limit=limit,
+            language=language,
+            device=device,
+            html=html,
+            force=force,
+            as_json=json_,
+        )
+        return
     shown = _run(subject, files or [], data, split, sample, device)
     if html is not None:
         from alpine_cli.show.fates_page import fates_page
@@ -137,7 +177,8 @@ def _print(shown: Shown) -> None:
     out = console()
     colour = out.is_terminal and not out.no_color and out.color_system is not None
     for function in shown.functions:
-        out.print(terminal.heading(function), style="bold", markup=False, highlight=False)
+        line = f"{function.name}: {terminal.heading(function)}"
+        out.print(line, style="bold", markup=False, highlight=False)
         out.print()
         if colour:
             out.print(terminal.coloured(function, shown.pruned_layers), soft_wrap=True)

@@ -7,7 +7,6 @@ sequences shorten on average, and accuracy, work and speed against the unpruned 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,11 @@ from alpine_cli.pruning.apply import prune, trace
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.report.summary import summarise
 from alpine_cli.results import Result
+from alpine_cli.show.fates import Fate, trace_functions
+from alpine_cli.show.offsets import read_source
+from alpine_cli.tasks.encoding import EncodingSpec
 
-__all__ = ["TokenFate", "draw_demo", "token_fates"]
+__all__ = ["draw_demo"]
 
 _SHOWN_LINES = (9, 17)
 _SHOWN_COLUMNS = 74
@@ -30,56 +32,6 @@ _FIRST, _LAST = (0.90, 0.62, 0.0), (0.99, 0.93, 0.75)  # early layers are darker
 _SHOWN_ROWS = ("accuracy", "total_macs", "throughput", "latency")
 _INK = "#222222"
 _DPI = 150
-
-
-@dataclass(frozen=True)
-class TokenFate:
-    """A token of one function.
-
-    Attributes:
-        start, end: its characters in the source, less the space before it. Tokens without any
-            (<s>, </s>, a space) are left out.
-        layer: the layer that merged it away; None: it stayed to the end.
-    """
-
-    start: int
-    end: int
-    layer: int | None
-
-
-def token_fates(source: str, model: Any, tokenizer: Any, max_length: int) -> list[TokenFate]:
-    """What became of every token of `source` in a pruned task model."""
-    # The model reads the source with each run of whitespace as one space; offsets go back.
-    words: list[str] = []
-    origin: list[int] = []
-    at = 0
-    for word in source.split():
-        at = source.index(word, at)
-        if words:
-            origin.append(at - 1)
-        origin += range(at, at + len(word))
-        words.append(word)
-        at += len(word)
-    encoded = tokenizer(
-        " ".join(words),
-        truncation=True,
-        max_length=max_length,
-        return_offsets_mapping=True,
-        return_tensors="pt",
-    )
-    with torch.inference_mode(), trace(model) as traced:
-        model(encoded["input_ids"], encoded["attention_mask"])
-    gone: dict[int, int] = {}
-    for layer in traced.calls[0].layers:
-        for position in layer.samples[0].merged:
-            gone[position] = layer.index
-    fates = []
-    for position, (start, end) in enumerate(encoded["offset_mapping"][0].tolist()):
-        while start < end and source[origin[start]].isspace():
-            start += 1  # a token takes the space before it along; the picture does not show it
-        if start < end:
-            fates.append(TokenFate(origin[start], origin[end - 1] + 1, gone.get(position)))
-    return fates
 
 
 def draw_demo(result: Result, test: Sequence[DemoSample], run: Path, path: Path) -> None:
@@ -99,7 +51,7 @@ def draw_demo(result: Result, test: Sequence[DemoSample], run: Path, path: Path)
     config = PruningConfig.from_dict(checkpoint.pruning)
     prune(model, config)
     sample = _pick(test, model, tokenizer)
-    fates = token_fates(sample.func, model, tokenizer, int(checkpoint.encoding["max_length"]))
+    fates = _fates(sample, model, tokenizer, checkpoint.encoding_spec)
 
     figure = Figure(figsize=(13.0, 5.2), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -122,6 +74,15 @@ def _pick(test: Sequence[DemoSample], model: Any, tokenizer: Any) -> DemoSample:
     return (drawable or list(test))[0]
 
 
+def _fates(sample: DemoSample, model: Any, tokenizer: Any, encoding: EncodingSpec) -> list[Fate]:
+    """What became of every token of the function's text, in a pruned model."""
+    read = read_source(sample.func, tokenizer, encoding, sample.function)
+    with torch.inference_mode(), trace(model) as traced:
+        model(torch.tensor([read.ids]))
+    (function,) = trace_functions(traced.calls[0], [read], [sample.function])
+    return [token for token in function.tokens if token.start is not None]
+
+
 def _fits(source: str) -> bool:
     lines = source.splitlines()
     return _SHOWN_LINES[0] <= len(lines) <= _SHOWN_LINES[1] and all(
@@ -130,7 +91,7 @@ def _fits(source: str) -> bool:
 
 
 def _draw_source(
-    axes: Any, sample: DemoSample, fates: Sequence[TokenFate], pruned: Sequence[int]
+    axes: Any, sample: DemoSample, fates: Sequence[Fate], pruned: Sequence[int]
 ) -> None:
     """The source on a grid of characters: one unit wide, one unit high."""
     from matplotlib.patches import Patch, Rectangle
@@ -139,7 +100,7 @@ def _draw_source(
     starts = _line_starts(sample.func)
     lines = sample.func.split("\n")
     for fate in fates:
-        if fate.layer is None:
+        if fate.layer is None or fate.start is None or fate.end is None:
             continue
         for line, start in enumerate(starts):
             left = max(fate.start, start)

@@ -42,12 +42,15 @@ class ShowSubject:
             "alpine": __version__,
         }
 
-    def samples(self, data: Path | None, split: str) -> tuple[list[Sample], str]:
+    def samples(
+        self, data: Path | None, split: str, limit: int | None = None
+    ) -> tuple[list[Sample], str]:
         """The samples of a split, and what to call it.
 
         Args:
             data: directory; None takes the one the checkpoint was trained on.
             split: train, valid or test.
+            limit: at most so many samples, drawn as everywhere.
 
         Raises:
             ConfigError: no such split name, or no data is known.
@@ -67,6 +70,7 @@ class ShowSubject:
             self.checkpoint.task,
             root,
             columns=Columns.from_mapping(columns) if columns else None,
+            limit={split: limit} if limit else None,
             splits=(split,),
         )
         return found.require(split).samples, f"{Path(root).resolve().name}, {split}"

@@ -8,7 +8,14 @@ from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.results import Interval
 from alpine_cli.show.survival import KindSurvival, Survival
 
-__all__ = ["curve_table", "finding", "percent", "survival_record", "survival_table"]
+__all__ = [
+    "curve_table",
+    "finding",
+    "notes",
+    "percent",
+    "survival_record",
+    "survival_table",
+]
 
 
 def percent(value: float) -> str:
@@ -57,19 +64,16 @@ def survival_table(survival: Survival) -> Table:
         Column("functions"),
         Column("share of tokens", "%"),
         Column("surviving", "%"),
-        Column("than all tokens", numeric=False),
+        Column("more often than all?", numeric=False),
     ]
     return Table("kinds", "Which kinds of token survive", columns, rows, notes(survival))
 
 
 def curve_table(survival: Survival) -> Table:
     """Per kind, the share of its tokens that is left after each layer that prunes."""
-    depth = len(survival.all.by_layer) - 1
     after = [layer + 1 for layer in survival.pruned_layers]
-    if depth not in after:
-        after.append(depth)
     columns = [Column("kind", numeric=False)]
-    columns += [Column(f"after layer {at - 1}", "%") for at in after]
+    columns += [Column(f"layer {at - 1}") for at in after]
     rows = [
         [
             Cell(found.kind),
@@ -77,7 +81,7 @@ def curve_table(survival: Survival) -> Table:
         ]
         for found in survival.every
     ]
-    title = "Share of its tokens left after each layer that prunes"
+    title = "Tokens of each kind left after each layer that prunes, %"
     return Table("kinds-by-layer", title, columns, rows)
 
 
@@ -86,26 +90,26 @@ def finding(survival: Survival) -> str:
     whole = survival.all
     text = (
         f"Of {whole.tokens:,} tokens in {survival.functions:,} functions"
-        f" {_sentence(whole)} stay to the end"
+        f" {_with_interval(whole)} stay to the end"
     )
     more = [one for one in survival.kinds if against_all(one, survival) == "more"]
     less = [one for one in survival.kinds if against_all(one, survival) == "less"]
     for word, kinds in (("more", more), ("less", less)):
         if kinds:
             kinds = sorted(kinds, key=lambda one: one.surviving, reverse=word == "more")
-            named = ", ".join(f"{one.kind} ({_sentence(one)})" for one in kinds)
-            text += f"; {word} often: {named}"
+            named = "; ".join(f"{one.kind}, {_with_interval(one)}" for one in kinds)
+            text += f". {word.capitalize()} often: {named}"
     if not more and not less:
-        text += "; no kind is shown to survive more or less often than the rest"
+        text += ". No kind is shown to survive more or less often than the rest"
     return text + "."
 
 
-def _sentence(found: KindSurvival) -> str:
+def _with_interval(found: KindSurvival) -> str:
     interval = found.surviving_interval
     text = f"{percent(found.surviving)} %"
     if interval is None:
         return text
-    return f"{text}, 95 % CI {percent(interval.low)}–{percent(interval.high)}"
+    return f"{text} (95 % CI {percent(interval.low)}–{percent(interval.high)})"
 
 
 def notes(survival: Survival) -> list[str]:

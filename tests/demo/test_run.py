@@ -6,16 +6,17 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 
 from alpine_cli.checkpoint import load_checkpoint
 from alpine_cli.demo.model import ModelSize
-from alpine_cli.demo.picture import token_fates
 from alpine_cli.demo.run import DemoSettings, NothingLearntError, run_demo
 from alpine_cli.errors import ConfigError, OutputExistsError
-from alpine_cli.pruning.apply import prune
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.errors import PruningError
 from alpine_cli.result_files import read_results
+from alpine_cli.show.fates import show_functions
+from alpine_cli.show.sources import Source
 
 FEW = DemoSettings(
     functions=160,
@@ -77,11 +78,13 @@ def test_patterns_are_counted(few: tuple[Path, list[str], str]) -> None:
 
 def test_every_token_has_its_place_in_the_source(few: tuple[Path, list[str], str]) -> None:
     output, _, _ = few
-    model, tokenizer = load_checkpoint(output / "runs" / "even" / "ckpt.pt").build()
-    prune(model, PruningConfig(layers="0,1", alpha=0.5))
+    checkpoint = load_checkpoint(output / "runs" / "even" / "ckpt.pt")
     source = "def f(a,\n      b=None):\n    if b is None:\n        return a\n    return a + b"
-    fates = token_fates(source, model, tokenizer, 256)
-    assert "".join(source[fate.start : fate.end] for fate in fates) == "".join(source.split())
+    pruning = PruningConfig(layers="0,1", alpha=0.5)
+    shown = show_functions(checkpoint, [Source("f", source)], pruning, torch.device("cpu"))
+    fates = [token for token in shown.functions[0].tokens if token.start is not None]
+    text = "".join(source[fate.start : fate.end] for fate in fates)
+    assert "".join(text.split()) == "".join(source.split())
     assert {fate.layer for fate in fates} == {None, 0, 1}
 
 
