@@ -118,18 +118,18 @@ def _why_not_the_papers(shape: EncoderShape) -> str | None:
 
 
 def subject_of_model(name: str) -> TheorySubject:
-    """The sizes of a model that is named by alias, hub id of the paper, or local directory.
+    """The sizes of a model: an alias, a hub id of the paper, a directory or its config.json.
 
     Raises:
-        ModelError: a directory without a readable config.json, a family without formula, or a
-            name whose sizes are not known here (the hub is never asked).
+        ModelError: no readable config.json, a family without formula, or a name whose sizes are
+            not known here (the hub is never asked).
     """
     from alpine_cli.hub import resolve_name
 
-    source = resolve_name(name)
+    source = name if Path(name).is_file() else resolve_name(name)
     if source in _PAPER_MODELS:
         return TheorySubject(source, _ROBERTA_BASE, _PAPER_MODELS[source])
-    if not Path(source).is_dir():
+    if not Path(source).exists():
         raise ModelError(
             f"{name}: its sizes are not known without network; known are"
             f" {', '.join(_PAPER_MODELS)}. Pass a directory that holds its config.json instead"
@@ -141,7 +141,8 @@ def subject_of_model(name: str) -> TheorySubject:
     except (OSError, ValueError, KeyError) as error:
         reason = (str(error).strip().splitlines() or ["(no message)"])[0]
         raise ModelError(f"{source}: no readable config.json: {reason}") from error
-    return _subject(Path(source).resolve().name, config)
+    path = Path(source).resolve()
+    return _subject(path.parent.name if path.is_file() else path.name, config)
 
 
 def subject_of_checkpoint(path: Path) -> TheorySubject:
