@@ -40,11 +40,18 @@ def throughput(
     min_seconds: m.MinSecondsOption = 10.0,
     timed_samples: m.TimedSamplesOption = 256,
     latency: Annotated[bool, typer.Option(help="Measure batch size 1, too.")] = True,
+    training_throughput: Annotated[
+        bool, typer.Option("--training/--no-training", help="Time training steps, too.")
+    ] = True,
+    training_batch_size: Annotated[
+        int, typer.Option("--training-batch-size", min=1, help="Samples of those steps.")
+    ] = 8,
     seed: m.SeedOption = 0,
     output: m.ResultsOption = Path("results"),
     json_: JsonOption = False,
 ) -> None:
-    """Measure samples and tokens per second, and latency at batch size 1.
+    """Measure samples and tokens per second, overall and by length, latency at
+    batch size 1, and training steps.
 
     Variants take turns in random order in one process; tokenisation is
     timed apart. The interval is that of the ratio, paired by run.
@@ -73,5 +80,7 @@ def throughput(
         min_seconds=min_seconds,
         timed_samples=timed_samples,
         latency=latency,
+        training_throughput=training_throughput,
+        training_batch_size=training_batch_size,
         seed=seed,
     )

@@ -233,7 +233,7 @@ def memory_figures(
                 better="lower",
                 n=len(values),
                 aggregate="median",
-                interval=mean_interval(values, "median", unit="process"),
+                interval=mean_interval(values, "median"),
                 spread=spread(values),
                 samples=values,
             )

@@ -11,7 +11,6 @@ from alpine_cli.measure.accuracy import (
     mcnemar_p_value,
     metric_figures,
     metric_of_tables,
-    metric_of_tables,
 )
 from alpine_cli.tasks.metrics import METRIC_NAMES, compute_metrics
 
