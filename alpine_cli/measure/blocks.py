@@ -16,8 +16,8 @@ from typing import Protocol, TypeVar
 
 __all__ = ["MAX_ROUNDS", "Timed", "run_blocks"]
 
-# A backstop for workloads of a few microseconds; interval widths have long settled by then.
 MAX_ROUNDS = 2000
+"""Rounds after which seconds are no longer waited for: a backstop for work of microseconds."""
 
 
 class Timed(Protocol):
@@ -43,24 +43,30 @@ def run_blocks(
     """Run rounds of blocks until each variant has `runs` blocks and `min_seconds` of time.
 
     Args:
-        names: the variants; each runs once per round.
+        names: the variants, at least one; each runs once per round.
         run_block: runs one block of the named variant.
         runs: rounds at least; >= 1.
-        min_seconds: measured seconds at least, of the fastest variant; may be 0.
+        min_seconds: measured seconds at least, of the fastest variant; may be 0. Given up after
+            MAX_ROUNDS rounds; `runs` never is.
         seed: of the order.
         on_progress: called with (done, total, text) after each block, in per mille of the work.
 
     Returns:
         For each variant its blocks, in the order of the rounds.
+
+    Raises:
+        ValueError: there is no variant, or fewer than one run is asked for.
     """
+    if not names:
+        raise ValueError("there is no variant to run")
     if runs < 1:
         raise ValueError(f"runs must be at least 1, got {runs}")
     order = random.Random(seed)
     blocks: dict[str, list[Block]] = {name: [] for name in names}
     spent = dict.fromkeys(names, 0.0)
     done_rounds = 0
-    while done_rounds < MAX_ROUNDS:
-        enough_time = min(spent.values()) >= min_seconds
+    while True:
+        enough_time = min(spent.values()) >= min_seconds or done_rounds >= MAX_ROUNDS
         if done_rounds >= runs and enough_time:
             break
         turn = list(names)

@@ -58,6 +58,23 @@ def test_blocks_without_duration_end_all_the_same() -> None:
     assert len(blocks["a"]) == MAX_ROUNDS
 
 
+def test_runs_are_kept_to_even_beyond_the_backstop() -> None:
+    blocks = run_blocks(["a"], Clock({"a": 0.0}), runs=MAX_ROUNDS + 3, min_seconds=1, seed=0)
+    assert len(blocks["a"]) == MAX_ROUNDS + 3
+
+
+@pytest.mark.parametrize(("runs", "min_seconds"), [(7, 3.0), (2, 3.0), (3, 0.0), (1, 0.9)])
+def test_at_least_so_many_runs_and_so_many_seconds(runs: int, min_seconds: float) -> None:
+    blocks = run_blocks(
+        ["a", "b"], Clock({"a": 0.5, "b": 2.0}), runs=runs, min_seconds=min_seconds, seed=0
+    )
+    taken = len(blocks["a"])
+    assert taken >= runs
+    assert taken * 0.5 >= min_seconds
+    # And not one more: the round before, one of the two was not reached.
+    assert taken - 1 < runs or (taken - 1) * 0.5 < min_seconds
+
+
 def test_progress_reaches_the_end_and_never_goes_beyond() -> None:
     seen: list[int] = []
     run_blocks(
@@ -72,6 +89,8 @@ def test_progress_reaches_the_end_and_never_goes_beyond() -> None:
     assert seen[-1] == 1000
 
 
-def test_no_runs_are_refused() -> None:
+def test_no_runs_and_no_variants_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         run_blocks(["a"], Clock({"a": 1.0}), runs=0, min_seconds=0, seed=0)
+    with pytest.raises(ValueError, match="no variant"):
+        run_blocks([], Clock({}), runs=1, min_seconds=0, seed=0)

@@ -84,7 +84,7 @@ def test_the_interval_repeats_to_the_digit_and_names_its_method() -> None:
     first, second = ratio_interval(a, b), ratio_interval(a, b)
     assert first == second
     assert first is not None
-    assert first.method == "basic bootstrap of the log over 5 runs, paired"
+    assert first.method == "Student's t of the log over 5 runs, paired"
 
 
 def test_many_samples_get_bca_and_very_many_percentiles() -> None:
