@@ -78,6 +78,11 @@ COMMANDS: dict[str, CommandSpec] = {
         "Accuracy, FLOPs, memory, throughput and CO2: pruned against unpruned.",
         _MEASURE,
     ),
+    "sweep": CommandSpec(
+        "alpine_cli.cli.sweep:sweep",
+        "Accuracy against cost of many prunings of one checkpoint, nothing trained.",
+        _MEASURE,
+    ),
     "measure-flops": CommandSpec(
         "alpine_cli.cli.measure_flops:measure_flops",
         "Count multiply-adds per layer, by three methods.",

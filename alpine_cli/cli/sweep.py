@@ -1,0 +1,134 @@
+"""`alpine sweep`: accuracy against cost of many prunings of one checkpoint, nothing trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alpine_cli.cli import _measuring as m
+from alpine_cli.cli._common import (
+    CheckpointOption,
+    DataOption,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    LimitOption,
+    console,
+    error_console,
+    print_json,
+)
+from alpine_cli.cli._grid import (
+    AlphasOption,
+    LayersListOption,
+    MergesOption,
+    MetricOption,
+    ProtectsOption,
+    check_metric,
+    parse_grid,
+    print_table,
+    show_progress,
+)
+from alpine_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from alpine_cli.results import Result
+
+__all__ = ["sweep"]
+
+
+def sweep(
+    checkpoint: CheckpointOption,
+    alphas: AlphasOption = "0.5,0.75,1,1.5",
+    layers: LayersListOption = None,
+    merges: MergesOption = "mean,none",
+    protect: ProtectsOption = None,
+    metric: MetricOption = "accuracy",
+    data: DataOption = None,
+    split: m.SplitOption = "test",
+    limit: LimitOption = None,
+    time: Annotated[
+        bool,
+        typer.Option("--time", help="Measure the throughput of the settings on the front, too."),
+    ] = False,
+    batch_size: m.BatchSizeOption = 32,
+    device: DeviceOption = None,
+    engine: m.EngineOption = None,
+    threads: m.ThreadsOption = None,
+    runs: m.RunsOption = 10,
+    min_seconds: m.MinSecondsOption = 5.0,
+    timed_samples: m.TimedSamplesOption = 256,
+    seed: m.SeedOption = 0,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", help="Draw the front into this .png or .svg.", metavar="FILE"),
+    ] = None,
+    force: ForceOption = False,
+    output: m.ResultsOption = Path("results"),
+    json_: JsonOption = False,
+) -> None:
+    """Try many prunings on the same weights: the accuracy–cost front.
+
+    Every combination of --alphas, --layers and --merges runs once over the
+    split; multiply-adds follow from the lengths each layer really ran at.
+    Each setting is tested against unpruned on the same samples. Nothing is
+    trained, and nothing is timed unless --time is given.
+
+        alpine sweep --checkpoint ckpt.pt --picture front.png
+
+        alpine sweep --checkpoint ckpt.pt --alphas 0.5,1 --layers even --layers 0,1,2 --merges mean
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    grid = parse_grid(alphas, layers, merges, protect)
+    check_metric(metric)
+    from alpine_cli.files import refuse_existing
+    from alpine_cli.measure.session import check_output
+
+    check_output(output)
+    if picture is not None:
+        if picture.suffix not in (".png", ".svg"):
+            raise ConfigError(f"--picture: must end in .png or .svg (got {picture})")
+        refuse_existing(picture, force)
+    from alpine_cli.measure.options import MeasureOptions
+    from alpine_cli.measure.sweep import run_sweep
+    from alpine_cli.result_files import write_result
+
+    options = MeasureOptions(
+        checkpoint=checkpoint,
+        data=data,
+        split=split,
+        limit=limit,
+        batch_size=batch_size,
+        device=device,
+        engine=engine,
+        threads=threads,
+        runs=runs,
+        min_seconds=min_seconds,
+        timed_samples=timed_samples or None,
+        seed=seed,
+    )
+    with show_progress("sweep") as on_progress:
+        result = run_sweep(options, grid, output, metric=metric, time=time, on_progress=on_progress)
+    path = write_result(result, output)
+    if picture is not None:
+        from alpine_cli.report.front import draw_front
+
+        draw_front(result, picture)
+    if json_:
+        print_json(result)
+    else:
+        _print(result)
+    for written in filter(None, (path, picture)):
+        error_console().print(f"written: {written}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print(result: Result) -> None:
+    from alpine_cli.report.front import front_table
+
+    table = front_table(result)
+    assert table is not None
+    print_table(table, console())
+    for caution in result.cautions:
+        error_console().print(f"mind: {caution}", style="yellow", markup=False, highlight=False)

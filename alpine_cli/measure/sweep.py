@@ -1,0 +1,275 @@
+"""Accuracy against multiply-adds of many prunings of one checkpoint, without training anything.
+
+    make_plan ─▶ worker: unpruned, then every setting (`trials`) ─▶ optionally, the settings on the
+                 front timed in turns ─▶ Result of kind "sweep", a variant per setting
+
+One process loads the model once. With `time`, throughput is measured of the Pareto front only, of
+`unpruned` and the settings in random turns on the same weights.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alpine_cli.checkpoint import Checkpoint, load_checkpoint
+from alpine_cli.measure import cautions
+from alpine_cli.measure.bench import _command_line as command_line
+from alpine_cli.measure.blocks import run_blocks
+from alpine_cli.measure.environment import describe_environment
+from alpine_cli.measure.grid import Setting, make_grid
+from alpine_cli.measure.isolation import OnProgress, run_isolated
+from alpine_cli.measure.options import MeasureOptions
+from alpine_cli.measure.pareto import pareto_front
+from alpine_cli.measure.partial import key_of
+from alpine_cli.measure.plan import Plan, make_plan
+from alpine_cli.measure.statistics import aggregate, compare_all, mean_interval, spread
+from alpine_cli.measure.timing import timed_pass
+from alpine_cli.measure.trials import (
+    BASELINE,
+    Trial,
+    TrialRunner,
+    part_of,
+    settings_from,
+    settings_to,
+)
+from alpine_cli.measure.worker import report_progress
+from alpine_cli.measure.workload import Workload, WorkloadRequest, load_workload
+from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.results import Caution, Figure, Part, Result, Variant
+from alpine_cli.tasks.metrics import compute_metrics
+
+__all__ = ["GridOptions", "measure_sweep", "plan_grid", "run_sweep"]
+
+_TIMING = ("runs", "min_seconds", "timed_samples")
+_SETTINGS = (
+    *("checkpoint", "data", "split", "limit", "batch_size", "flops_batch_size"),
+    *("device", "engine", "threads", "seed"),
+)
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """What to try. The lists are as `grid` parses them; `protects` None keeps the checkpoint's."""
+
+    alphas: Sequence[float]
+    layers: Sequence[str]
+    merges: Sequence[str]
+    protects: Sequence[str] | None = None
+
+
+def run_sweep(
+    options: MeasureOptions,
+    grid: GridOptions,
+    output: Path,
+    *,
+    metric: str = "accuracy",
+    time: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Result:
+    """Try the grid on the checkpoint.
+
+    Finished settings are kept in `output`/.partial until the sweep ends; the same command goes on
+    from them after an interruption.
+
+    Args:
+        options: of the workload and, with `time`, of the timing; pruning is the grid's business.
+        grid: what to try.
+        output: directory of result files.
+        metric: what the front is made of, with multiply-adds; a name of `METRIC_NAMES`.
+        time: measure the throughput of the settings on the front.
+        on_progress: called with (done, total, text).
+
+    Raises:
+        BadInput, PruningError: nothing was run.
+        MeasurementError: the worker died, or there is no cost formula for the model.
+    """
+    plan, settings, _ = plan_grid(options, grid)
+    options = plan.options
+    environment = describe_environment(threads=options.threads, seed=options.seed)
+    folder = output / ".partial" / key_of(plan, ["sweep"], environment).folder
+    request = {
+        "workload": plan.request.model_dump(mode="json"),
+        "settings": settings_to(settings),
+        "flops_batch_size": options.flops_batch_size,
+        "folder": str(folder.resolve()),
+        "metric": metric,
+        "time": {name: getattr(options, name) for name in _TIMING} if time else None,
+    }
+    before = cautions.before(environment, device=options.device) if time else []
+    answer = run_isolated("sweep", request, threads=options.threads, on_progress=on_progress)
+    part = Part(cautions=[*plan.cautions, *before]).merged(Part.model_validate(answer))
+    if time:
+        part = part.merged(
+            Part(
+                cautions=[
+                    *cautions.after(environment, device=options.device),
+                    *cautions.of_figures(part.figures),
+                ]
+            )
+        )
+    shown = {name: value for name, value in options.settings().items() if name in _SETTINGS}
+    if time:
+        shown |= {name: getattr(options, name) for name in _TIMING}
+    result = Result(
+        **dict(part),
+        command=command_line(sys.argv),
+        kind="sweep",
+        subject=plan.subject,
+        variants=describe_settings(plan, settings),
+        settings={**shown, **grid_settings(grid), "metric": metric, "time": time},
+        environment=environment,
+    )
+    discard(folder)
+    return result
+
+
+def plan_grid(options: MeasureOptions, grid: GridOptions) -> tuple[Plan, list[Setting], Checkpoint]:
+    """Check all input: the plan of an unpruned run, the settings to try, the checkpoint.
+
+    Raises:
+        BadInput, PruningError: see `make_plan` and `make_grid`.
+    """
+    plan = make_plan(replace(options, layers="none"))
+    checkpoint = load_checkpoint(options.checkpoint)
+    base = PruningConfig.from_dict(plan.variants[BASELINE].pruning or {})
+    config = checkpoint.model_config
+    settings = make_grid(
+        base,
+        alphas=grid.alphas,
+        layers=grid.layers,
+        merges=grid.merges,
+        protects=grid.protects or [base.protect],
+        num_layers=int(config.get("num_hidden_layers") or config.get("n_layers") or 0),
+    )
+    told = [caution for caution in plan.cautions if caution.code != "nothing-pruned"]
+    request = plan.request.only(BASELINE)
+    return replace(plan, request=request, cautions=told), settings, checkpoint
+
+
+def describe_settings(plan: Plan, settings: Sequence[Setting]) -> dict[str, Variant]:
+    """`unpruned` and every setting, as a result names them."""
+    unpruned = plan.variants[BASELINE]
+    described = {BASELINE: unpruned}
+    for setting in settings:
+        pruning = setting.pruning.to_dict()
+        details = ", ".join(f"{name} {pruning[name]}" for name in pruning if name != "engine")
+        described[setting.name] = unpruned.model_copy(
+            update={"pruning": pruning, "description": f"pruned at inference only: {details}"}
+        )
+    return described
+
+
+def grid_settings(grid: GridOptions) -> dict[str, Any]:
+    """The grid as a result file tells it."""
+    return {
+        "alphas": list(grid.alphas),
+        "layers": list(grid.layers),
+        "merges": list(grid.merges),
+        "protects": list(grid.protects) if grid.protects else None,
+    }
+
+
+def discard(folder: Path) -> None:
+    """Remove kept trials, and the folder around them if nothing else is in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        folder.parent.rmdir()
+
+
+def measure_sweep(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Worker entry; see `worker.MEASURES`. Returns a `Part` as plain data."""
+    workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
+    folder = Path(request["folder"]) if request["folder"] else None
+    runner = TrialRunner(workload, request["flops_batch_size"], folder)
+    unpruned = runner.variant.pruning
+    assert unpruned is not None
+    settings = [Setting(BASELINE, unpruned), *settings_from(request["settings"])]
+    trials = []
+    for done, setting in enumerate(settings):
+        report_progress(done, len(settings), setting.name)
+        trials.append(runner.run(setting))
+    seed, size = workload.request.seed, request["flops_batch_size"]
+    part = part_of(trials, runner.labels, flops_batch_size=size, seed=seed)
+    part = part.merged(Part(cautions=_many_tests(len(trials) - 1)))
+    if request["time"]:
+        front = _front(trials, runner, request["metric"])
+        chosen = [setting for i, setting in enumerate(settings) if i == 0 or i in front]
+        part = part.merged(_timed(workload, runner, chosen, request["time"]))
+    return part.model_dump(mode="json")
+
+
+def _front(trials: Sequence[Trial], runner: TrialRunner, metric: str) -> list[int]:
+    values = [compute_metrics(runner.labels, trial.answers)[metric] for trial in trials]
+    return pareto_front([float(np.mean(trial.macs)) for trial in trials], values)
+
+
+def _timed(
+    workload: Workload, runner: TrialRunner, settings: Sequence[Setting], how: Mapping[str, Any]
+) -> Part:
+    """Throughput of these settings in random turns, on one copy of the weights."""
+    by_name = {setting.name: setting for setting in settings}
+    batches = workload.timed_batches(how["timed_samples"])[BASELINE]
+    for setting in settings:
+        report_progress(0, 1000, f"warm-up of {setting.name}")
+        runner.switch(setting.pruning)
+        timed_pass(runner.variant, batches)
+
+    def run(name: str) -> Any:
+        runner.switch(by_name[name].pruning)
+        return timed_pass(runner.variant, batches)
+
+    blocks = run_blocks(
+        list(by_name),
+        run,
+        runs=how["runs"],
+        min_seconds=how["min_seconds"],
+        seed=workload.request.seed,
+        on_progress=report_progress,
+    )
+    samples = sum(len(batch.indices) for batch in batches)
+    figures = []
+    for name, passes in blocks.items():
+        rates = [samples / block.seconds for block in passes]
+        figures.append(
+            Figure(
+                name="throughput",
+                variant=name,
+                unit="samples/s",
+                value=float(aggregate(rates, "harmonic_mean")),
+                provenance="measured",
+                method=f"samples over wall time; one run = {samples} samples in length-bucketed"
+                f" batches of {workload.request.batch_size}; settings take turns in random order"
+                " on the same weights after a full pass of warm-up; tokenisation not included",
+                better="higher",
+                n=len(rates),
+                aggregate="harmonic_mean",
+                interval=mean_interval(rates, "harmonic_mean"),
+                spread=spread(rates),
+                samples=rates,
+            )
+        )
+    pairs = [(setting.name, BASELINE) for setting in settings if setting.name != BASELINE]
+    return Part(
+        figures=figures, comparisons=compare_all(figures, pairs, seed=workload.request.seed)
+    )
+
+
+def _many_tests(settings: int) -> list[Caution]:
+    if settings < 2:
+        return []
+    return [
+        Caution(
+            code="many-tests",
+            text=f"{settings} settings were each tested against unpruned, uncorrected",
+            effect="some verdicts are wrong by chance, and the best of many is flattered",
+            remedy="Let `alpine tune` choose on validation data",
+        )
+    ]

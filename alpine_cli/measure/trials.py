@@ -1,0 +1,210 @@
+"""Try many prunings on one loaded model: predictions, lengths and multiply-adds of each.
+
+One pass over the split gives both what a setting answers and at which lengths it ran; the same
+weights, the same tokens and the same batches serve every setting, and pruning is only switched
+between passes. Every finished trial is kept on disk at once, so that an interrupted sweep goes on
+where it stopped: a trial is the same whenever it runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alpine_cli.files import write_atomic
+from alpine_cli.measure.accuracy import compare_predictions, metric_figures, predict
+from alpine_cli.measure.analytic import Layout, analytic_cost, head_macs
+from alpine_cli.measure.cost import EncoderShape
+from alpine_cli.measure.grid import Setting
+from alpine_cli.measure.lengths import layer_lengths, mean_length_series
+from alpine_cli.measure.statistics import compare, mean_interval, spread
+from alpine_cli.measure.workload import Batch, LoadedVariant, Workload
+from alpine_cli.pruning.apply import prune
+from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.patch.registry import find_base_model
+from alpine_cli.results import Comparison, Figure, Part, Predictions, Series
+
+__all__ = ["BASELINE", "Trial", "TrialRunner", "part_of", "settings_from", "settings_to"]
+
+BASELINE = "unpruned"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting on every sample of the split.
+
+    Attributes:
+        name: of the setting.
+        predicted: one digit per sample.
+        macs: multiply-adds of each sample, encoder and head.
+        mean_length: a `Series` as plain data, tokens after each layer.
+    """
+
+    name: str
+    predicted: str
+    macs: list[float]
+    mean_length: dict[str, Any]
+
+    @property
+    def answers(self) -> NDArray[np.int64]:
+        """(samples,) predicted labels."""
+        return np.array([int(digit) for digit in self.predicted], dtype=np.int64)
+
+
+@dataclass
+class _Answering(LoadedVariant):
+    """Remembers what it answered, so that tracing lengths and predicting are one pass."""
+
+    predicted: dict[int, int] = field(default_factory=dict)
+
+    def forward(self, batch: Batch) -> Tensor:
+        logits = super().forward(batch)
+        answers = logits.argmax(dim=-1).tolist()
+        self.predicted.update(zip(batch.indices, answers, strict=True))
+        return logits
+
+
+class TrialRunner:
+    """Runs settings on the model of a workload.
+
+    Args:
+        workload: holds the variant `unpruned`; its pruning is changed as settings run.
+        flops_batch_size: samples per forward pass that multiply-adds are computed for; of
+            consequence only for engines that pad.
+        folder: where finished trials are kept; None keeps none.
+
+    Raises:
+        MeasurementError: the formulas of `cost` do not describe this family.
+    """
+
+    def __init__(self, workload: Workload, flops_batch_size: int, folder: Path | None) -> None:
+        self.variant = workload.variants[BASELINE]
+        self.labels = np.array([sample.label for sample in workload.samples], dtype=np.int64)
+        base, family = find_base_model(self.variant.model)
+        self._layers = len(family.layers(base))
+        self._shape = EncoderShape.from_config(base.config)
+        self._head = head_macs(self.variant, family.layers(base), 0)
+        self._batch_size = workload.request.batch_size
+        self._flops_batches = [
+            batch.indices for batch in self.variant.batches(flops_batch_size, seed=0)
+        ]
+        self._folder = folder
+
+    def switch(self, pruning: PruningConfig) -> None:
+        """Let the model prune like this from now on."""
+        prune(self.variant.model, pruning)
+
+    def run(self, setting: Setting) -> Trial:
+        """The trial of a setting: the one kept, or else run now and kept."""
+        place = self._place(setting)
+        if place is not None and (kept := _read(place)) is not None:
+            return kept
+        trial = self._try(setting)
+        if place is not None:
+            write_atomic(place, json.dumps(asdict(trial), allow_nan=False))
+        return trial
+
+    def _try(self, setting: Setting) -> Trial:
+        self.switch(setting.pruning)
+        fields = {**vars(self.variant), "name": setting.name, "pruning": setting.pruning}
+        answering = _Answering(**fields)
+        lengths = layer_lengths(answering, self._batch_size, self._layers)
+        if not answering.predicted:  # nothing is pruned, so lengths took no pass
+            predict(answering, self._batch_size)
+        cost = analytic_cost(
+            self._shape, lengths, self._flops_batches, Layout.of(answering), head=self._head
+        )
+        return Trial(
+            name=setting.name,
+            predicted="".join(str(answering.predicted[i]) for i in range(len(self.labels))),
+            macs=cost.total.tolist(),
+            mean_length=mean_length_series(setting.name, lengths).model_dump(mode="json"),
+        )
+
+    def _place(self, setting: Setting) -> Path | None:
+        if self._folder is None:
+            return None
+        text = json.dumps(setting.pruning.to_dict(), sort_keys=True)
+        digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+        return self._folder / f"trial-{digest}.part"
+
+
+def _read(place: Path) -> Trial | None:
+    try:
+        return Trial(**json.loads(place.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None  # not there, or not ours: run it
+
+
+def part_of(
+    trials: Sequence[Trial], labels: NDArray[np.int64], *, flops_batch_size: int, seed: int
+) -> Part:
+    """Figures of all trials, and each set against the first of them, the baseline.
+
+    The multiply-adds of single samples are left out: they follow from checkpoint and data, and
+    thousands of samples times dozens of settings would bury what the file is about.
+    """
+    baseline = trials[0]
+    figures: list[Figure] = []
+    comparisons: list[Comparison] = []
+    base_macs = _macs_figure(baseline, flops_batch_size)
+    for trial in trials:
+        macs = _macs_figure(trial, flops_batch_size)
+        figures += [*metric_figures(trial.name, labels, trial.answers, seed=seed), _lean(macs)]
+        if trial is baseline:
+            continue
+        agreement, compared = compare_predictions(
+            trial.name, baseline.name, labels, trial.answers, baseline.answers, seed=seed
+        )
+        figures.append(agreement)
+        comparisons += [*compared, compare(macs, base_macs, unit="sample", seed=seed)]
+    return Part(
+        figures=figures,
+        comparisons=comparisons,
+        series=[Series.model_validate(trial.mean_length) for trial in trials],
+        predictions=Predictions(
+            labels="".join(map(str, labels.tolist())),
+            predicted={trial.name: trial.predicted for trial in trials},
+        ),
+    )
+
+
+def _macs_figure(trial: Trial, flops_batch_size: int) -> Figure:
+    return Figure(
+        name="total_macs",
+        variant=trial.name,
+        unit="MACs",
+        value=float(np.mean(trial.macs)),
+        provenance="analytic",
+        method="formula at each layer's actual length: weights and attention products of all"
+        f" encoder layers and the head; batch size {flops_batch_size}, mean over all samples",
+        per="sample",
+        better="lower",
+        n=len(trial.macs),
+        aggregate="mean",
+        interval=mean_interval(trial.macs, unit="sample"),
+        spread=spread(trial.macs),
+        samples=trial.macs,
+    )
+
+
+def _lean(figure: Figure) -> Figure:
+    return figure.model_copy(update={"samples": None})
+
+
+def settings_to(settings: Sequence[Setting]) -> list[dict[str, Any]]:
+    """Settings as they travel in a worker's request."""
+    return [{"name": item.name, "pruning": item.pruning.to_dict()} for item in settings]
+
+
+def settings_from(request: Sequence[Mapping[str, Any]]) -> list[Setting]:
+    """The way back of `settings_to`."""
+    return [Setting(item["name"], PruningConfig.from_dict(item["pruning"])) for item in request]

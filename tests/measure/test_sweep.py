@@ -1,0 +1,160 @@
+"""A sweep gives every setting what a bench of that setting alone would give it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alpine_cli.measure import trials
+from alpine_cli.measure.options import MeasureOptions
+from alpine_cli.measure.sweep import GridOptions, describe_settings, measure_sweep, plan_grid
+from alpine_cli.measure.trials import settings_to
+from alpine_cli.measure.workload import WorkloadRequest, load_workload
+from alpine_cli.pruning import PruningConfig, prune, trace
+from alpine_cli.results import Part
+
+GRID = GridOptions(alphas=[0.5, 1.5], layers=["even"], merges=["mean", "none"])
+Request = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def request_(subject: tuple[Path, Path]) -> Request:
+    plan, settings, _ = plan_grid(_options(subject), GRID)
+    return {
+        "workload": plan.request.model_dump(mode="json"),
+        "settings": settings_to(settings),
+        "flops_batch_size": 1,
+        "folder": None,
+        "metric": "accuracy",
+        "time": None,
+    }
+
+
+def _options(subject: tuple[Path, Path], **changes: Any) -> MeasureOptions:
+    fields = {"checkpoint": subject[0], "batch_size": 8, "device": "cpu", "threads": 1}
+    return MeasureOptions(**fields | changes)
+
+
+@pytest.fixture(scope="module")
+def swept(request_: Request) -> Part:
+    return Part.model_validate(measure_sweep(request_))
+
+
+def values(part: Part, name: str) -> dict[str, float | None]:
+    return {figure.variant: figure.value for figure in part.figures if figure.name == name}
+
+
+def encoder_macs(request: Request, pruning: dict[str, Any]) -> tuple[list[int], list[int]]:
+    """Predictions and multiply-adds of the layers, one sample at a time: slow and literal."""
+    asked = WorkloadRequest.model_validate(request["workload"])
+    variant = load_workload(asked).variants["unpruned"]
+    prune(variant.model, PruningConfig.from_dict(pruning))
+    config = variant.model.config
+    width, inner = config.hidden_size, config.intermediate_size
+    answers, costs = [], []
+    for sample in range(len(variant.encoded)):
+        with torch.inference_mode(), trace(variant.model) as recorded:
+            logits = variant.forward(variant.batch_of([sample]))
+        answers.append(int(logits.argmax()))
+        (lengths,) = zip(*recorded.calls[0].lengths, strict=True)
+        cost = 0
+        for n, after in pairwise(lengths):
+            cost += 4 * n * width**2 + 2 * n**2 * width + 2 * after * width * inner
+        costs.append(cost)
+    return answers, costs
+
+
+def test_every_setting_is_what_it_is_alone(swept: Part, request_: Request) -> None:
+    unpruned = request_["workload"]["variants"][0]["pruning"]
+    assert swept.predictions is not None
+    base_answers, base_costs = encoder_macs(request_, unpruned)
+    macs = values(swept, "total_macs")
+    for item in request_["settings"]:
+        answers, costs = encoder_macs(request_, item["pruning"])
+        assert swept.predictions.predicted[item["name"]] == "".join(map(str, answers))
+        saved = (sum(base_costs) - sum(costs)) / len(costs)
+        assert macs["unpruned"] - macs[item["name"]] == pytest.approx(saved)  # type: ignore[operator]
+    assert swept.predictions.predicted["unpruned"] == "".join(map(str, base_answers))
+
+
+def test_a_smaller_alpha_costs_less_and_merging_costs_more(swept: Part) -> None:
+    macs = values(swept, "total_macs")
+    assert macs["even α=0.5 mean"] < macs["even α=1.5 mean"] < macs["unpruned"]  # type: ignore[operator]
+    assert macs["even α=0.5 none"] < macs["even α=0.5 mean"]  # type: ignore[operator]
+
+
+def test_figures_stay_small_and_warn_of_many_tests(swept: Part) -> None:
+    assert all(figure.samples is None for figure in swept.figures)
+    assert [caution.code for caution in swept.cautions] == ["many-tests"]
+    accuracy = [c for c in swept.comparisons if c.figure == "accuracy"]
+    assert len(accuracy) == 4
+    assert all(c.p_value is not None and c.baseline == "unpruned" for c in accuracy)
+
+
+def test_timing_measures_the_front_in_turns(request_: Request) -> None:
+    how = {"runs": 5, "min_seconds": 0, "timed_samples": 8}
+    part = Part.model_validate(measure_sweep({**request_, "time": how}))
+    timed = {figure.variant for figure in part.figures if figure.name == "throughput"}
+    cost = values(part, "total_macs")
+    assert "unpruned" in timed
+    assert min(cost, key=lambda name: cost[name] or 0) in timed  # the cheapest is on any front
+    compared = {c.variant for c in part.comparisons if c.figure == "throughput"}
+    assert compared == timed - {"unpruned"}
+
+
+def test_an_interrupted_sweep_goes_on_where_it_stopped(
+    request_: Request, swept: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = {**request_, "folder": str(tmp_path)}
+    run, tried = trials.TrialRunner._try, []
+
+    def interrupted(self: Any, setting: Any) -> Any:
+        if len(tried) == 2:
+            raise KeyboardInterrupt
+        tried.append(setting.name)
+        return run(self, setting)
+
+    monkeypatch.setattr(trials.TrialRunner, "_try", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measure_sweep(request)
+    assert len(list(tmp_path.iterdir())) == 2
+    broken = sorted(tmp_path.iterdir())[0]
+    broken.write_text(broken.read_text()[:20])  # cut short: run again, not trusted
+    tried.clear()
+    monkeypatch.setattr(trials.TrialRunner, "_try", lambda s, x: tried.append(x.name) or run(s, x))
+    assert Part.model_validate(measure_sweep(request)) == swept
+    assert len(tried) == 4  # of five: the baseline and four settings
+
+
+def test_variants_are_described(subject: tuple[Path, Path]) -> None:
+    plan, settings, _ = plan_grid(_options(subject), GRID)
+    described = describe_settings(plan, settings)
+    assert next(iter(described)) == "unpruned"
+    assert described["even α=0.5 none"].pruning == {
+        **(described["unpruned"].pruning or {}),
+        "layers": "even",
+        "alpha": 0.5,
+        "merge": "none",
+    }
+    assert "nothing-pruned" not in {caution.code for caution in plan.cautions}
+
+
+def test_padding_engines_cost_more_in_batches(subject: tuple[Path, Path]) -> None:
+    costs = {}
+    for size in (1, 8):
+        options = _options(subject, engine="padded", flops_batch_size=size)
+        plan, settings, _ = plan_grid(options, GRID)
+        request = {
+            "workload": plan.request.model_dump(mode="json"),
+            "settings": settings_to(settings[:1]),
+            "flops_batch_size": size,
+            "folder": None,
+            "metric": "accuracy",
+            "time": None,
+        }
+        costs[size] = values(Part.model_validate(measure_sweep(request)), "total_macs")
+    assert costs[8]["unpruned"] > costs[1]["unpruned"]  # type: ignore[operator]
