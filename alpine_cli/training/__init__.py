@@ -9,6 +9,8 @@
     evaluation  predictions and metrics of a split
     kept        how many tokens were left, per layer
     rundir      the files of a run, and what survives a kill
+    consumption time and energy of a run, over kills and resumptions
+    record      the finished run as a result file
     progress    what the user sees meanwhile
     failures    NaN and memory errors turned into advice
     ranks       data-parallel processes

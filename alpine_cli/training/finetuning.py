@@ -21,14 +21,17 @@ from alpine_cli.config import RunConfig
 from alpine_cli.devices import resolve_device
 from alpine_cli.errors import ConfigError, DataError
 from alpine_cli.files import write_atomic
+from alpine_cli.measure.environment import describe_environment
 from alpine_cli.training.batches import StepBatches
 from alpine_cli.training.callbacks import Clock, LogCallback, ScheduleCallback
+from alpine_cli.training.consumption import meter_run
 from alpine_cli.training.evaluation import Evaluation, evaluate_split
 from alpine_cli.training.failures import advise_on_memory
 from alpine_cli.training.inputs import TrainingInput
 from alpine_cli.training.kept import TokensKept
 from alpine_cli.training.progress import Progress, SilentProgress
 from alpine_cli.training.ranks import Ranks
+from alpine_cli.training.record import training_result
 from alpine_cli.training.rundir import RunDirectory
 from alpine_cli.training.trainer import AlpineTrainer, training_arguments
 
@@ -118,7 +121,7 @@ class _Finetuning:
             self._check_resumable if resuming else partial(self._claim_directory, force)
         )
         try:
-            self._train_all_epochs()
+            self._train_all_epochs(resuming)
             return self._finish()
         except KeyboardInterrupt:
             self.progress.note(f"interrupted; go on with --resume {self.run.path}")
@@ -197,16 +200,27 @@ class _Finetuning:
 
     # -- training --------------------------------------------------------------------------
 
-    def _train_all_epochs(self) -> None:
+    def _train_all_epochs(self, resuming: bool) -> None:
         self.ranks.first_does(self.run.tidy)
         state = self.ranks.first_does(self.run.latest_state)
         done_steps, folder = state if state is not None else (0, None)
+        reached_s = self.ranks.first_does(lambda: self.run.entries()[-1]["wall_s"])
         entries = self.ranks.first_does(partial(self.run.rewind_metrics, done_steps))
         # Sums are split by thread, so their last bits depend on how many there are.
         torch.set_num_threads(entries[0]["threads"])
-        self.clock = Clock(entries[-1]["wall_s"])
+        saved_s = entries[-1]["wall_s"]
+        self.clock = Clock(saved_s)
         self.best = max((_rank_of(e) for e in entries if e["event"] == "valid"), default=None)
         kept = TokensKept()
+        if self.ranks.is_first:
+            self.environment = describe_environment(threads=torch.get_num_threads())
+        meter = meter_run(
+            self.ranks,
+            self.arguments.device,
+            state=folder,
+            saved_s=saved_s,
+            lost_s=reached_s - saved_s if resuming else None,
+        )
         trainer = AlpineTrainer(
             self.model,
             self.arguments,
@@ -217,6 +231,7 @@ class _Finetuning:
             run=self.run,
             ranks=self.ranks,
             kept=kept,
+            meter=meter,
             validate=self._validate,
             callbacks=[
                 ScheduleCallback(self.batches, self.train.save_steps),
@@ -229,6 +244,7 @@ class _Finetuning:
                 trainer.train(resume_from_checkpoint=str(folder) if folder else None)
         finally:
             self.progress.end()
+            self.used = meter.close() if meter is not None else None
 
     def _title(self) -> str:
         config, samples = self.config, len(self.input.splits["train"])
@@ -319,9 +335,28 @@ class _Finetuning:
         if self.ranks.is_first:
             best.metrics = {**best.metrics, **figures}
             save_checkpoint(best, self.run.checkpoint)
+            self._write_record()
             self.run.log(end)
         self.ranks.barrier()
         return FinetuneOutcome(self.run.path, self.run.checkpoint, end)
+
+    def _write_record(self) -> None:
+        """Leave the run's result file; a run that succeeded does not fail for want of it."""
+        assert self.used is not None
+        try:
+            result = training_result(
+                self.config,
+                self.input,
+                checkpoint=self.run.checkpoint,
+                entries=self.run.entries(),
+                used=self.used,
+                environment=self.environment,
+                device=str(self.arguments.device),
+                processes=self.ranks.world_size,
+            )
+            write_atomic(self.run.record, result.model_dump_json(indent=1) + "\n")
+        except Exception as error:
+            self.progress.note(f"{self.run.record} was not written: {error}")
 
 
 def _with_absolute_paths(config: RunConfig) -> RunConfig:

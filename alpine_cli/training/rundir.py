@@ -6,6 +6,7 @@
         metrics.jsonl             one line per logged step ("train"), validation ("valid"), "end"
         predictions-valid.jsonl   id, label, prediction, score of the best weights
         predictions-test.jsonl
+        training.json             time, energy and curves of the finished run: a result file
         state/step-00000200/      everything needed to go on from step 200; only the newest is kept
 
 Single files are replaced whole (`alpine_cli.files`). A state is many files, so it is written into
@@ -35,7 +36,7 @@ _STEP = "step-"
 _STAGING = ".writing-"
 # what `files.atomic_path` calls a file of ours until it is whole
 _TEMPORARY = re.compile(
-    r"\.[0-9a-f]{12}\.(config\.yaml|ckpt\.pt|metrics\.jsonl|predictions-\w+\.jsonl)"
+    r"\.[0-9a-f]{12}\.(config\.yaml|ckpt\.pt|metrics\.jsonl|predictions-\w+\.jsonl|training\.json)"
 )
 
 
@@ -47,6 +48,7 @@ class RunDirectory:
         self.config = path / "config.yaml"
         self.checkpoint = path / "ckpt.pt"
         self.metrics = path / "metrics.jsonl"
+        self.record = path / "training.json"
         self.states = path / "state"
 
     def predictions(self, split: str) -> Path:
@@ -81,7 +83,8 @@ class RunDirectory:
 
         metrics.jsonl goes before the states: without its opening line nothing resumes from them.
         """
-        for file in (self.metrics, self.checkpoint, *self.path.glob("predictions-*.jsonl")):
+        files = (self.metrics, self.checkpoint, self.record)
+        for file in (*files, *self.path.glob("predictions-*.jsonl")):
             file.unlink(missing_ok=True)
         if self.states.exists():
             shutil.rmtree(self.states)

@@ -33,6 +33,7 @@ from alpine_cli.models import TaskModel
 from alpine_cli.pruning.apply import trace
 from alpine_cli.tasks.encoding import EncodedSplit
 from alpine_cli.training.batches import LOSS_WEIGHT, StepBatches, make_train_loader
+from alpine_cli.training.consumption import ConsumptionMeter
 from alpine_cli.training.failures import loss_not_finite
 from alpine_cli.training.kept import TokensKept
 from alpine_cli.training.ranks import Ranks
@@ -100,6 +101,7 @@ class AlpineTrainer(Trainer):
         run: where the states go.
         ranks: the processes.
         kept: where the tokens left in training are counted.
+        meter: of time and energy, on rank 0; its sums go into every state.
         validate: called on all processes after every epoch; returns metrics and, on rank 0,
             writes what it wants to keep.
         callbacks: when to log, validate and save; who is told.
@@ -117,13 +119,14 @@ class AlpineTrainer(Trainer):
         run: RunDirectory,
         ranks: Ranks,
         kept: TokensKept,
+        meter: ConsumptionMeter | None,
         validate: Callable[[int, float], dict[str, float]],
         callbacks: list[TrainerCallback],
     ) -> None:
         self._task_model = model
         self._train, self._run, self._ranks = train, run, ranks
         self._encoded, self._batches, self._pad_id = encoded, batches, pad_id
-        self._kept, self._validate = kept, validate
+        self._kept, self._meter, self._validate = kept, meter, validate
         steps = batches.steps_per_epoch * train.epochs
         args.warmup_steps = math.ceil(steps * train.warmup)
         super().__init__(model=model, args=args, callbacks=callbacks)
@@ -196,6 +199,8 @@ class AlpineTrainer(Trainer):
                     for file in inner.iterdir():
                         file.rename(staging / file.name)
                     inner.rmdir()
+                if self._meter is not None:
+                    self._meter.used().save(staging)
         else:
             self._ranks.barrier()
             super()._save_checkpoint(model, trial)

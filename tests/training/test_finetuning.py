@@ -37,6 +37,7 @@ def test_run_directory_holds_everything(make_config: MakeConfig) -> None:
         "predictions-test.jsonl",
         "predictions-valid.jsonl",
         "state",
+        "training.json",
     ]
     assert load_config(run / "config.yaml") == config
     assert [path.name for path in (run / "state").iterdir()] == ["step-00000014"]
