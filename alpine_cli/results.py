@@ -353,4 +353,5 @@ class Result(Part):
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a result file."""
     schema = Result.model_json_schema()
+    schema["required"] = ["schema_version", *schema["required"]]  # `read_result` insists on it
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -118,6 +118,11 @@ COMMANDS: dict[str, CommandSpec] = {
         "Set the results of B against those of A; a gate for CI.",
         _REPORT,
     ),
+    "schema": CommandSpec(
+        "alpine_cli.cli.schema:schema",
+        "The JSON Schema of result files.",
+        _REPORT,
+    ),
     "import": CommandSpec(
         "alpine_cli.cli.import_:import_",
         "Turn a published checkpoint or a transformers directory into a ckpt.pt.",
