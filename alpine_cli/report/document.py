@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from alpine_cli.report.aggregate import group_seeds
+from alpine_cli.report.correlation import flops_against_energy
 from alpine_cli.report.findings import Finding, findings
+from alpine_cli.report.front import front_table
 from alpine_cli.report.overview import batch_size_tables, coverage_table, overview_table
+from alpine_cli.report.paper_tables import paper_tables
 from alpine_cli.report.pictures import Picture
 from alpine_cli.report.result_tables import (
     lengths_table,
     provenance_table,
     speed_by_length_table,
     to_table,
-    variants_table,
 )
 from alpine_cli.report.seed_tables import seed_table
 from alpine_cli.report.summary import title_of
@@ -89,11 +91,12 @@ def make_document(
             "overview",
             "Overview",
             overview,
-            [p for p in pictures if p.about is None],
-            told_apart if len(results) > 1 else [],
+            remarks=told_apart if len(results) > 1 else [],
         ),
+        _energy_chapter(results, pictures),
         Chapter("seeds", "Over fine-tuning seeds", [seed_table(group) for group in groups]),
         Chapter("batch-sizes", "Across batch sizes", batch_size_tables(results)),
+        Chapter("paper", "Beside the paper's tables", paper_tables(results)),
     ]
     return Document(
         [c for c in chapters if c.tables or c.pictures or c.remarks],
@@ -103,10 +106,19 @@ def make_document(
     )
 
 
+def _energy_chapter(results: Sequence[Result], pictures: Sequence[Picture]) -> Chapter:
+    table = flops_against_energy(results)
+    return Chapter(
+        "energy",
+        "Do multiply-adds tell the energy?",
+        [] if table is None else [table],
+        [picture for picture in pictures if picture.about is None],
+    )
+
+
 def _section(result: Result, pictures: Sequence[Picture]) -> Section:
     # Sweeps have a variant per setting: a column each would run off every page.
-    many = result.kind in ("sweep", "tune")
-    first = variants_table(result) if many else to_table(result)
+    first = front_table(result) if result.kind in ("sweep", "tune") else to_table(result)
     tables = [first, lengths_table(result), speed_by_length_table(result)]
     return Section(
         result=result,

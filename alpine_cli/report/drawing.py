@@ -1,7 +1,8 @@
 """What all pictures share: one look, colours told apart by any eye, files made whole or not at all.
 
 The suffix of the path decides the form: .png at 150 dots per inch, .svg with its text kept as
-text (small, searchable, and `inline_svg` can set it in the colours of a dark page). The colours are
+text (small, searchable, and `inline_svg` can set it in the colours of a dark page); a path without
+suffix gets both, drawn once. The colours are
 those of Okabe and Ito; whatever a colour means is also said by a word, a marker or a line style.
 Names come from result files, so text is never read as mathematics.
 """
@@ -89,7 +90,7 @@ def drawn(path: Path, width: float, height: float) -> Iterator[Any]:
     """Lend a matplotlib Figure; it becomes `path` when the block ends well.
 
     Args:
-        path: ends in .png or .svg.
+        path: ends in .png or .svg, or has no suffix: then both are written.
         width, height: inches.
 
     Raises:
@@ -99,9 +100,9 @@ def drawn(path: Path, width: float, height: float) -> Iterator[Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    form = path.suffix.removeprefix(".")
-    if form not in ("png", "svg"):
+    if path.suffix not in (".png", ".svg", ""):
         raise ValueError(f"{path}: a picture ends in .png or .svg")
+    paths = [path] if path.suffix else [path.with_suffix(suffix) for suffix in (".png", ".svg")]
     with matplotlib.rc_context(_LOOK), warnings.catch_warnings():
         # A name in a script the font lacks is drawn as boxes; the tables have it in full.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
@@ -109,9 +110,12 @@ def drawn(path: Path, width: float, height: float) -> Iterator[Any]:
         figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        metadata = {"Date": None, "Creator": None} if form == "svg" else None
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format=form, metadata=metadata)
+        for one in paths:
+            form = one.suffix.removeprefix(".")
+            metadata = {"Date": None, "Creator": None} if form == "svg" else None
+            with atomic_path(one) as temporary:
+                figure.savefig(temporary, format=form, metadata=metadata)
+            figure.set_layout_engine("none")  # laid out once; the second form keeps the places
 
 
 def headline(axes: Any, title: str, subtitle: str = "") -> None:

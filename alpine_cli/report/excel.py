@@ -14,7 +14,7 @@ from typing import Any
 from alpine_cli.files import atomic_path
 from alpine_cli.report.cell_text import decimals_of, parted
 from alpine_cli.report.document import Document, Section
-from alpine_cli.report.excel_charts import add_charts
+from alpine_cli.report.excel_charts import Looks, add_charts
 from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.report.tidy import comparison_rows, environment_rows, figure_rows, series_rows
 
@@ -59,6 +59,10 @@ class _Writer:
         self.head = book.add_format(
             {"bold": True, "bottom": 1, "bg_color": "#E9EDF1", "text_wrap": True, "valign": "top"}
         )
+        self.number_head = book.add_format(
+            {"bold": True, "bottom": 1, "bg_color": "#E9EDF1", "text_wrap": True, "valign": "top",
+             "align": "right"}
+        )  # fmt: skip
         self.link = book.add_format({"font_color": "#0B5CAD", "underline": 1})
         self.good = book.add_format({"font_color": "#00664A", "bg_color": "#DEF3EA"})
         self.bad = book.add_format({"font_color": "#9A3B00", "bg_color": "#FDEBDD"})
@@ -70,7 +74,7 @@ class _Writer:
         if key not in self._formats:
             look: dict[str, Any] = {"valign": "top"}
             if decimals is None:
-                look["text_wrap"] = True
+                look |= {"text_wrap": True, "indent": 1}
             else:
                 look["num_format"] = f"#,##0{'.' if decimals else ''}{'0' * decimals}"
             look |= {
@@ -92,7 +96,10 @@ class _Writer:
             name = f"{base[: _LONGEST_NAME - 3]}-{number}"
             number += 1
         self.sheets.append((name, title))
-        return self.book.add_worksheet(name)
+        sheet = self.book.add_worksheet(name)
+        sheet.set_landscape()
+        sheet.fit_to_pages(1, 0)  # printed: as wide as a page, as long as it takes
+        return sheet
 
     def table_sheet(self, table: Table, section: Section | None = None) -> None:
         """A table: title, head, rows, notes; below it the charts that go with it."""
@@ -110,15 +117,18 @@ class _Writer:
         for note in table.notes:
             sheet.write_string(below, 0, note, self.note)
             below += 1
+        sheet.set_row(2, 32)
         sheet.freeze_panes(3, 1)
         if len(table.rows) > 1:
             sheet.autofilter(2, 0, 2 + len(table.rows), left - 1)
         if section is not None:
-            add_charts(self.book, sheet, below + 1, table.key, section.result, self.head)
+            looks = Looks(self.head, self._format("", 3))
+            add_charts(self.book, sheet, below + 1, table.key, section.result, looks)
 
     def _column(self, sheet: Any, left: int, spread: _Spread) -> None:
         for offset, title in enumerate(spread.titles):
-            sheet.write_string(2, left + offset, title, self.head)
+            numbers = spread.column.numeric and offset != spread.words_at
+            sheet.write_string(2, left + offset, title, self.number_head if numbers else self.head)
             sheet.set_column(left + offset, left + offset, spread.width(offset))
         for line, cell in enumerate(spread.cells, start=3):
             self._cell(sheet, line, left, cell, spread.column.numeric)
@@ -168,21 +178,23 @@ class _Writer:
     def contents(self, sheet: Any, document: Document) -> None:
         """The first sheet: what there is and where; what was left out; what holds for all."""
         sheet.set_column(0, 0, 30)
-        sheet.set_column(1, 1, 90)
+        sheet.set_column(1, 1, 100)
+        sheet.set_landscape()
+        sheet.fit_to_pages(1, 0)
         sheet.write_string(0, 0, "Results of alpine", self.title)
         for line, (name, title) in enumerate(self.sheets, start=2):
             # The quotation mark is the only sign a name could break out with; it has none.
             sheet.write_url(line, 0, f"internal:'{name}'!A1", self.link, name)
-            sheet.write_string(line, 1, title)
+            sheet.write_string(line, 1, title, self._format(""))
         line = len(self.sheets) + 3
-        told = [*document.remarks, *[f"Left out: {problem}" for problem in document.problems]]
+        told = [("Note", remark) for remark in document.remarks]
+        told += [("Left out", problem) for problem in document.problems]
         for section in document.sections:
-            told += [
-                f"Mind ({section.result.id}): {caution}" for caution in section.result.cautions
-            ]
-        for text in told:
-            sheet.write_string(line, 0, text, self.note)
-            line += 1
+            mind = f"Mind, {section.result.id}"
+            told += [(mind, str(caution)) for caution in section.result.cautions]
+        for at, (topic, text) in enumerate(told, start=line):
+            sheet.write_string(at, 0, topic, self.note)
+            sheet.write_string(at, 1, text, self._format(""))
 
 
 class _Spread:

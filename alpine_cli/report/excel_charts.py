@@ -6,42 +6,49 @@ A chart reads cells, so that whoever changes or copies the sheet has the chart w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from alpine_cli.report.drawing import BLUE, GREY, INK, VARIANT_COLOURS, VERDICT_COLOURS
 from alpine_cli.report.figures import drawable, ratio_of
 from alpine_cli.report.summary import summarise
 from alpine_cli.results import Result, Series
 
-__all__ = ["add_charts"]
+__all__ = ["Looks", "add_charts"]
 
 _LINES = 18  # of a chart's height
 
 
-def add_charts(book: Any, sheet: Any, line: int, key: str, result: Result, head: Any) -> None:
+class Looks(NamedTuple):
+    """Formats of the numbers that a chart reads."""
+
+    head: Any
+    number: Any
+
+
+def add_charts(book: Any, sheet: Any, line: int, key: str, result: Result, looks: Looks) -> None:
     """The charts that belong to the table `key` of a result, from `line` downwards."""
     name = sheet.get_name()
     if key.startswith("summary-"):
-        line = _ratios(book, sheet, name, line, result, head)
-        _waterfall(book, sheet, name, line, result, head)
+        line = _ratios(book, sheet, name, line, result, looks)
+        _waterfall(book, sheet, name, line, result, looks)
     elif key.startswith("lengths-"):
         curves = [s for s in result.series if s.name == "mean_length" and s.variant != "stock"]
-        _lines(book, sheet, name, line, curves, head, "layers passed", "mean tokens")
+        _lines(book, sheet, name, line, curves, looks, "layers passed", "mean tokens")
     elif key.startswith("by-length-"):
         rates = [s for s in result.series if s.name == "throughput_by_length"]
-        _lines(book, sheet, name, line, rates, head, "length of the input", "samples/s")
+        _lines(book, sheet, name, line, rates, looks, "length of the input", "samples/s")
 
 
 def _write_block(
-    sheet: Any, line: int, head: Any, titles: Sequence[str], columns: Sequence[Sequence[Any]]
+    sheet: Any, line: int, looks: Looks, titles: Sequence[str], columns: Sequence[Sequence[Any]]
 ) -> None:
     for at, (title, values) in enumerate(zip(titles, columns, strict=True)):
-        sheet.write_string(line, at, title, head)
+        sheet.write_string(line, at, title, looks.head)
         for below, value in enumerate(values, start=line + 1):
             if isinstance(value, str):
                 sheet.write_string(below, at, value)
             elif value is not None:
-                sheet.write_number(below, at, value)
+                sheet.write_number(below, at, value, looks.number)
 
 
 def _cells(name: str, line: int, column: int, count: int) -> list[Any]:
@@ -54,7 +61,7 @@ def _reference(name: str, line: int, column: int, count: int) -> str:
     return f"='{name}'!{xl_range_abs(line + 1, column, line + count, column)}"
 
 
-def _ratios(book: Any, sheet: Any, name: str, line: int, result: Result, head: Any) -> int:
+def _ratios(book: Any, sheet: Any, name: str, line: int, result: Result, looks: Looks) -> int:
     """Bars of pruned / unpruned with error bars; returns the line after the chart."""
     rows = [row for row in summarise(result) if drawable(row)]
     if not rows:
@@ -63,10 +70,10 @@ def _ratios(book: Any, sheet: Any, name: str, line: int, result: Result, head: A
     verdicts = [row.verdict for row in rows]
     below = [r - i.low if i is not None else 0.0 for r, i in ratios]
     above = [i.high - r if i is not None else 0.0 for r, i in ratios]
-    titles = ("chart: figure", "pruned / unpruned", "down to", "up to", "verdict")
+    titles = ("chart: figure", "pruned / unpruned", "bar down", "bar up", "verdict")
     labels = [row.label.strip() for row in rows]
     values = [ratio for ratio, _ in ratios]
-    _write_block(sheet, line, head, titles, (labels, values, below, above, verdicts))
+    _write_block(sheet, line, looks, titles, (labels, values, below, above, verdicts))
     count = len(rows)
     chart = book.add_chart({"type": "bar"})
     chart.add_series(
@@ -103,13 +110,13 @@ def _ratios(book: Any, sheet: Any, name: str, line: int, result: Result, head: A
             "major_gridlines": {"visible": True, "line": {"color": "#DDDDDD"}},
         }
     )
-    chart.set_y_axis({"reverse": True})
+    chart.set_y_axis({"reverse": True, "crossing": "max"})
     chart.set_size({"width": 760, "height": 120 + 36 * count})
     sheet.insert_chart(line + count + 2, 0, chart)
     return int(line + count + 4 + (120 + 36 * count) / 20)
 
 
-def _waterfall(book: Any, sheet: Any, name: str, line: int, result: Result, head: Any) -> None:
+def _waterfall(book: Any, sheet: Any, name: str, line: int, result: Result, looks: Looks) -> None:
     """From the unpruned time to the pruned one, step by step: stacked bars on an unseen base."""
     anatomy = next((s for s in result.series if s.name == "speedup_anatomy"), None)
     if anatomy is None or anatomy.labels is None or None in anatomy.y or len(anatomy.y) < 2:
@@ -127,7 +134,7 @@ def _waterfall(book: Any, sheet: Any, name: str, line: int, result: Result, head
         values.append(value)
     titles = ("chart: step", "base", "time", "saved", "lost")
     columns = (anatomy.labels, base, total, saved, lost)
-    _write_block(sheet, line, head, titles, columns)
+    _write_block(sheet, line, looks, titles, columns)
     chart = book.add_chart({"type": "column", "subtype": "stacked"})
     count = len(steps)
     fills: list[dict[str, Any]] = [
@@ -159,7 +166,7 @@ def _lines(
     name: str,
     line: int,
     curves: Sequence[Series],
-    head: Any,
+    looks: Looks,
     x_title: str,
     y_title: str,
 ) -> None:
@@ -170,15 +177,13 @@ def _lines(
     x = first.labels or [f"{value:g}" for value in first.x]
     curves = [curve for curve in curves if len(curve.y) == len(x)]
     titles, columns = [f"chart: {x_title}"], [list[Any](x)]
-    for curve in curves:
-        titles += [curve.variant, "down to", "up to"]
-        columns += [list(curve.y), _reach(curve, curve.low, -1), _reach(curve, curve.high, 1)]
-    _write_block(sheet, line, head, titles, columns)
     count = len(x)
     chart = book.add_chart({"type": "line"})
     for at, curve in enumerate(curves):
         colour = VARIANT_COLOURS.get(curve.variant, BLUE)
-        column = 1 + 3 * at
+        column = len(columns)
+        titles.append(curve.variant)
+        columns.append(list(curve.y))
         options: dict[str, Any] = {
             "name": [name, line, column],
             "categories": _cells(name, line, 0, count),
@@ -188,6 +193,8 @@ def _lines(
                        "fill": {"color": colour}, "border": {"color": colour}},
         }  # fmt: skip
         if curve.low is not None and curve.high is not None:
+            titles += [f"{curve.variant}: bar down", "bar up"]
+            columns += [_reach(curve, curve.low, -1), _reach(curve, curve.high, 1)]
             options["y_error_bars"] = {
                 "type": "custom",
                 "plus_values": _reference(name, line, column + 2, count),
@@ -195,6 +202,7 @@ def _lines(
                 "line": {"color": colour},
             }
         chart.add_series(options)
+    _write_block(sheet, line, looks, titles, columns)
     chart.set_x_axis({"name": x_title})
     chart.set_y_axis({"name": y_title, "min": 0, "major_gridlines": {"visible": True}})
     chart.set_legend({"position": "top"})
@@ -202,10 +210,8 @@ def _lines(
     sheet.insert_chart(line + count + 2, 0, chart)
 
 
-def _reach(curve: Series, ends: Sequence[float | None] | None, sign: int) -> list[float | None]:
+def _reach(curve: Series, ends: Sequence[float | None], sign: int) -> list[float]:
     """Lengths of error bars: never negative, 0 where there is no interval."""
-    if ends is None:
-        return [None] * len(curve.y)
     return [
         0.0 if y is None or end is None else max(0.0, sign * (end - y))
         for y, end in zip(curve.y, ends, strict=True)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from alpine_cli.report.drawing import (
     INK,
+    QUIET,
     VARIANT_STYLES,
     VERDICT_COLOURS,
     drawn,
     headline,
 )
+from alpine_cli.report.published import PublishedCurve, published_curves
 from alpine_cli.report.summary import SummaryRow, summarise, title_of
 from alpine_cli.results import Interval, Result
 
@@ -39,6 +41,9 @@ def draw_lengths(result: Result, path: Path) -> bool:
                     textcoords="offset points",
                     ha="right",
                 )
+        for known in _published(result):
+            axes.plot(known.x, known.y, label=known.label, color=QUIET, linewidth=1.2,
+                      linestyle=":", marker="x", markersize=5)  # fmt: skip
         axes.set_ylim(bottom=0)
         axes.set_xlim(-0.3, max(curves[0].x) + 0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -50,6 +55,15 @@ def draw_lengths(result: Result, path: Path) -> bool:
             axes, f"Sequence length through the encoder ({_pruning_of(result)})", title_of(result)
         )
     return True
+
+
+def _published(result: Result) -> list[PublishedCurve]:
+    """The paper's curve of the same model, task and layers, where it has one."""
+    pruned = result.variants.get("pruned")
+    layers = (pruned.pruning or {}).get("layers") if pruned is not None else None
+    if not isinstance(layers, str):
+        return []
+    return published_curves(result.subject.task, result.subject.model, layers)
 
 
 def _pruning_of(result: Result) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from alpine_cli.report.findings import style_of
 from alpine_cli.report.summary import SummaryRow, summarise, title_of
 from alpine_cli.report.tables import Cell, Column, Table
-from alpine_cli.results import Interval, Result, Series
+from alpine_cli.results import Result, Series
 
 __all__ = [
     "lengths_table",
     "provenance_table",
     "speed_by_length_table",
     "to_table",
-    "variants_table",
 ]
 
 
@@ -63,15 +62,13 @@ def _ratio_cell(row: SummaryRow) -> Cell:
     found = row.pruning
     if found is None:
         return Cell(row.ratio)
-    value, interval = found.ratio, found.interval
+    value, interval, factor = found.ratio, found.interval, 1.0
     if found.difference_interval is not None and found.difference is not None:
         value, interval = found.difference, found.difference_interval
-    low, high = _ends(interval)
+        factor = row.scale.factor  # of shares: points
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    low, high, value = (None if n is None else n / factor for n in (low, high, value))
     return Cell(row.ratio, value, low, high, found.reason, style_of(found))
-
-
-def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
-    return (None, None) if interval is None else (interval.low, interval.high)
 
 
 def _verdict_cell(row: SummaryRow) -> Cell:
@@ -80,26 +77,14 @@ def _verdict_cell(row: SummaryRow) -> Cell:
 
 
 def _engine_cell(row: SummaryRow) -> Cell:
-    value = None if row.engine is None else row.engine.ratio
-    return Cell(row.engine_ratio, value)
+    if row.engine is None or row.engine.difference_interval is not None:
+        return Cell(row.engine_ratio)
+    return Cell(row.engine_ratio, row.engine.ratio)
 
 
 def _how_cell(row: SummaryRow) -> Cell:
     methods = dict.fromkeys(f.method for f in row.figures.values() if f.value is not None)
     return Cell(row.method, note="; ".join(methods) or None)
-
-
-def variants_table(result: Result) -> Table:
-    """The same figures with a row per variant, for results that try many settings."""
-    shown = summarise(result)
-    columns = [Column("setting", numeric=False)]
-    columns += [Column(row.label.strip(), row.scale.unit) for row in shown]
-    rows = [
-        [Cell(name), *[_value_cell(row, name) for row in shown]]
-        for name in result.variants
-        if any(name in row.figures for row in shown)
-    ]
-    return Table(f"summary-{result.id}", title_of(result), columns, rows)
 
 
 def lengths_table(result: Result) -> Table | None:
