@@ -29,6 +29,7 @@ from typing import Any
 from alpine_cli.config import RunConfig, load_config
 from alpine_cli.errors import ConfigError, OutputExistsError
 from alpine_cli.files import refuse_existing, write_atomic
+from alpine_cli.measure.break_even import TRAINING_RECORD
 
 __all__ = ["RunDirectory"]
 
@@ -48,7 +49,7 @@ class RunDirectory:
         self.config = path / "config.yaml"
         self.checkpoint = path / "ckpt.pt"
         self.metrics = path / "metrics.jsonl"
-        self.record = path / "training.json"
+        self.record = path / TRAINING_RECORD
         self.states = path / "state"
 
     def predictions(self, split: str) -> Path:
