@@ -23,8 +23,9 @@ from torch import Tensor
 
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.engines import Engine
+from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.plan import PruningPlan, TokenState
-from alpine_cli.pruning.selection import protected_tokens, score_statistics
+from alpine_cli.pruning.selection import score_statistics
 
 __all__ = ["LENGTHS_ENTERING", "ScheduledBand", "shares"]
 
@@ -65,13 +66,13 @@ class ScheduledBand:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def plan(self, scores_T: Tensor, tokens: TokenState, config: PruningConfig) -> PruningPlan:
+    def plan(self, evidence: Evidence, config: PruningConfig) -> PruningPlan:
         """Plan with the α that keeps this layer's share; layers take turns in order."""
         share = self._shares[self._turn % len(self._shares)]
         self._turn += 1
-        protected_T = protected_tokens(tokens, config)
-        alpha = _alpha_for(share, scores_T, protected_T, tokens)
-        return self._engine.plan(scores_T, tokens, replace(config, alpha=alpha))
+        scores_T, protected_T = evidence.require_scores(), evidence.protected_T(config)
+        alpha = _alpha_for(share, scores_T, protected_T, evidence.tokens)
+        return self._engine.plan(evidence, replace(config, alpha=alpha))
 
 
 def _alpha_for(share: float, scores_T: Tensor, protected_T: Tensor, tokens: TokenState) -> float:

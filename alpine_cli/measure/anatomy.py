@@ -47,6 +47,7 @@ from alpine_cli.measure.workload import (
 )
 from alpine_cli.pruning.apply import ENGINES, prune, replay, trace
 from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.patch.registry import find_base_model
 from alpine_cli.pruning.plan import tokens_after
@@ -187,8 +188,9 @@ class _Passes:
 
         def work() -> None:
             for forward in forwards:
-                for layer, scores_T in forward.scores.items():
-                    engine.plan(scores_T, forward.tokens[layer], config)
+                for step, (layer, scores_T) in enumerate(sorted(forward.scores.items())):
+                    evidence = Evidence(forward.tokens[layer], None, scores_T, layer, step)
+                    engine.plan(evidence, config)
 
         return _clocked(self.pruned.device, work)
 

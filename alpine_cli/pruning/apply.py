@@ -221,7 +221,10 @@ class _EnterModel:
                 if name == "position_ids":
                     position_T = packed
         if self.family.tracks_positions:
-            run.tokens[0] = replace(tokens, position_T=position_T.to(torch.float32))
+            run.tokens[0] = replace(run.tokens[0], position_T=position_T.to(torch.float32))
+        if config.tracks_sizes:
+            ones_T = torch.ones_like(position_T, dtype=torch.float32)
+            run.tokens[0] = replace(run.tokens[0], size_T=ones_T)
         # A 4-D mask passes through transformers' mask functions as it is; nobody reads this one.
         kwargs["attention_mask"] = mask_BL.new_ones(1, 1, 1, 1)
         returns_tuple = not _asked(model, kwargs, "return_dict", default=True)

@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alpine_cli.pruning.bias import PositionBias
+from alpine_cli.pruning.bias import LogitBias
+from alpine_cli.pruning.config import Score
 from alpine_cli.pruning.packed import Ragged, pack, unpack
-from alpine_cli.pruning.scoring import received_attention
+from alpine_cli.pruning.scoring import token_scores
 
 __all__ = [
     "Attend",
@@ -55,8 +56,8 @@ class Attend(Protocol):
     """Attention of every sequence to itself.
 
     q, k and v are (T, H, d); `scaling` multiplies the logits; `dropout` is the probability with
-    which attention probabilities are dropped (0 outside training); `bias` is added to the logits.
-    T is at least 1.
+    which attention probabilities are dropped (0 outside training); `score` says which scores are
+    wanted, if any; `bias` is added to the logits. T is at least 1.
     """
 
     def __call__(
@@ -68,10 +69,10 @@ class Attend(Protocol):
         *,
         scaling: float,
         dropout: float,
-        want_scores: bool,
-        bias: PositionBias | None = None,
+        score: Score | None,
+        bias: LogitBias | None = None,
     ) -> Attended:
-        """Attend, and score the tokens if `want_scores`."""
+        """Attend, and score the tokens if `score` is given."""
 
 
 def choose_backend(device: torch.device) -> Attend:
@@ -87,8 +88,8 @@ def attend_per_sequence(
     *,
     scaling: float,
     dropout: float,
-    want_scores: bool,
-    bias: PositionBias | None = None,
+    score: Score | None,
+    bias: LogitBias | None = None,
 ) -> Attended:
     """One sequence after the other, without padding. See `Attend`."""
     trains = torch.is_grad_enabled() and any(x.requires_grad for x in (q_THd, k_THd, v_THd))
@@ -100,7 +101,7 @@ def attend_per_sequence(
     )
     # Without gradients results go where they belong at once, and no list of them is kept.
     out_THd = torch.empty_like(v_THd, memory_format=torch.contiguous_format)
-    scores_T = out_THd.new_empty(ragged.total if want_scores else 0, dtype=torch.float32)
+    scores_T = out_THd.new_empty(ragged.total if score else 0, dtype=torch.float32)
     outs: list[Tensor] = []
     stop = 0
     for n, q, k, v in parts:  # (H, n, d)
@@ -108,7 +109,7 @@ def attend_per_sequence(
         if n == 0:
             continue
         added = None if bias is None else bias.of_rows(start, stop)
-        if not want_scores:
+        if score is None:
             out = F.scaled_dot_product_attention(
                 q[None],
                 k[None],
@@ -118,29 +119,35 @@ def attend_per_sequence(
                 scale=scaling,
             )[0]
         elif trains or dropout:
-            out, scores_T[start:stop] = _attend_scored(q, k, v, scaling, dropout, added)
+            out, scores_T[start:stop] = _attend_scored(q, k, v, scaling, dropout, added, score)
         else:
-            out, scores_T[start:stop] = _attend_scored_in_chunks(q, k, v, scaling, added)
+            out, scores_T[start:stop] = _attend_scored_in_chunks(q, k, v, scaling, added, score)
         if trains:
             outs.append(out.transpose(0, 1))
         else:
             out_THd[start:stop] = out.transpose(0, 1)
-    return Attended(torch.cat(outs) if trains else out_THd, scores_T if want_scores else None)
+    return Attended(torch.cat(outs) if trains else out_THd, scores_T if score else None)
 
 
 def _attend_scored(
-    q: Tensor, k: Tensor, v: Tensor, scaling: float, dropout: float, added: Tensor | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scaling: float,
+    dropout: float,
+    added: Tensor | None,
+    score: Score,
 ) -> tuple[Tensor, Tensor]:
     """Attention of one sequence (H, n, d) with its scores (n,), differentiable."""
     logits = torch.matmul(q, k.transpose(1, 2)) * scaling
     probs = _softmax(logits if added is None else logits + added)
-    received = received_attention(probs[None])[0]
+    received = token_scores(probs[None], score)[0]
     probs = F.dropout(probs.to(v.dtype), p=dropout, training=dropout > 0)
     return torch.matmul(probs, v), received
 
 
 def _attend_scored_in_chunks(
-    q: Tensor, k: Tensor, v: Tensor, scaling: float, added: Tensor | None
+    q: Tensor, k: Tensor, v: Tensor, scaling: float, added: Tensor | None, score: Score
 ) -> tuple[Tensor, Tensor]:
     """The same for inference, a few heads at a time: probabilities never leave the cache.
 
@@ -160,9 +167,9 @@ def _attend_scored_in_chunks(
         part = slice(first, first + chunk)
         logits = torch.bmm(q[part] * scaling, k_HdN[part])
         probs = _softmax(logits if added is None else logits + added[part])
-        received += probs.sum(dim=(0, 1))
+        received += probs[:, 0].sum(dim=0) if score == "cls" else probs.sum(dim=(0, 1))
         out[part] = torch.bmm(probs, v[part])
-    return out.to(dtype), received / (heads * n)
+    return out.to(dtype), received / (heads if score == "cls" else heads * n)
 
 
 def _softmax(logits: Tensor) -> Tensor:
@@ -178,13 +185,13 @@ def attend_padded(
     *,
     scaling: float,
     dropout: float,
-    want_scores: bool,
-    bias: PositionBias | None = None,
+    score: Score | None,
+    bias: LogitBias | None = None,
 ) -> Attended:
     """All sequences in one call, padded to the longest for the time of it. See `Attend`."""
     q, k, v = (unpack(x, ragged).transpose(1, 2) for x in (q_THd, k_THd, v_THd))
     out_BHLd, scores_BL = attend_grid(
-        q, k, v, ragged, scaling=scaling, dropout=dropout, want_scores=want_scores, bias=bias
+        q, k, v, ragged, scaling=scaling, dropout=dropout, score=score, bias=bias
     )
     out_THd = pack(out_BHLd.transpose(1, 2), ragged)
     return Attended(out_THd, None if scores_BL is None else pack(scores_BL, ragged))
@@ -198,14 +205,14 @@ def attend_grid(
     *,
     scaling: float,
     dropout: float,
-    want_scores: bool,
-    bias: PositionBias | None = None,
+    score: Score | None,
+    bias: LogitBias | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention over left-aligned padding: (B, H, L, d) values and, if asked, (B, L) scores.
 
     Rows of padding hold finite values that nobody may read.
     """
-    if not want_scores:
+    if score is None:
         out = F.scaled_dot_product_attention(
             q_BHLd,
             k_BHLd,
@@ -216,7 +223,7 @@ def attend_grid(
         )
         return out, None
     probs = grid_probabilities(q_BHLd, k_BHLd, ragged, scaling=scaling, bias=bias)
-    scores_BL = received_attention(probs, ragged.mask_BL)
+    scores_BL = token_scores(probs, score, ragged.mask_BL)
     probs = F.dropout(probs.to(v_BHLd.dtype), p=dropout, training=dropout > 0)
     return torch.matmul(probs, v_BHLd), scores_BL
 
@@ -227,7 +234,7 @@ def grid_probabilities(
     ragged: Ragged,
     *,
     scaling: float,
-    bias: PositionBias | None = None,
+    bias: LogitBias | None = None,
 ) -> Tensor:
     """(B, H, L, L) attention probabilities over left-aligned padding, float32 at least."""
     logits = torch.matmul(q_BHLd, k_BHLd.transpose(2, 3)) * scaling
@@ -251,7 +258,7 @@ def _key_mask(ragged: Ragged) -> Tensor | None:
     return (columns < ragged.lengths_B.clamp(min=1)[:, None])[:, None, None, :]
 
 
-def _grid_mask(ragged: Ragged, bias: PositionBias | None, dtype: torch.dtype) -> Tensor | None:
+def _grid_mask(ragged: Ragged, bias: LogitBias | None, dtype: torch.dtype) -> Tensor | None:
     """What SDPA takes: bool keys, or the bias in `dtype` with −inf where there is no key."""
     mask = _key_mask(ragged)
     if bias is None:

@@ -1,6 +1,6 @@
-"""What attention logits gain or lose by the positions of query and key.
+"""What attention logits gain or lose by where tokens stand and how many they stand for.
 
-Encoders with absolute position embeddings need none of this: their tokens carry positions within.
+Encoders with absolute position embeddings need no `PositionBias`: their tokens carry positions.
 ModernBERT's local layers and T5's relative biases look at positions in every layer, so once tokens
 leave, a token must still know where it stood. `TokenState.position_T` holds that: a kept token's
 own position in the input, a merged token's mean of those it stands for.
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from alpine_cli.pruning.packed import Ragged, unpack
 
-__all__ = ["BiasRule", "PositionBias", "Window"]
+__all__ = ["BiasRule", "LogitBias", "PositionBias", "SizeBias", "SumOfBiases", "Window"]
 
 
 class BiasRule(Protocol):
@@ -39,6 +39,16 @@ class Window:
         return hidden.unsqueeze(-3)
 
 
+class LogitBias(Protocol):
+    """What is added to the attention logits of the tokens at hand, in whichever layout."""
+
+    def of_rows(self, start: int, stop: int) -> Tensor:
+        """For the sequence in rows [start, stop): broadcastable to (H, n, n)."""
+
+    def of_grid(self, ragged: Ragged) -> Tensor:
+        """Over left-aligned padding: broadcastable to (B, H, L, L)."""
+
+
 @dataclass(frozen=True)
 class PositionBias:
     """A rule, bound to the positions of the T tokens at hand."""
@@ -57,3 +67,40 @@ class PositionBias:
         """
         grid_BL = unpack(self.position_T, ragged)
         return self.rule(torch.where(ragged.mask_BL, grid_BL, grid_BL[:, :1]))
+
+
+@dataclass(frozen=True)
+class SizeBias:
+    """Proportional attention (Bolya et al. 2023, eq. 1): a key weighs as many tokens as it is."""
+
+    size_T: Tensor
+
+    def of_rows(self, start: int, stop: int) -> Tensor:
+        """(1, 1, n) logarithms of the keys' sizes."""
+        return self.size_T[start:stop].log()[None, None]
+
+    def of_grid(self, ragged: Ragged) -> Tensor:
+        """(B, 1, 1, L); 0 at padding."""
+        return unpack(self.size_T.log(), ragged)[:, None, None]
+
+
+@dataclass(frozen=True)
+class SumOfBiases:
+    """Several at once."""
+
+    terms: tuple[LogitBias, ...]
+
+    def of_rows(self, start: int, stop: int) -> Tensor:
+        """See `LogitBias.of_rows`."""
+        return _sum([term.of_rows(start, stop) for term in self.terms])
+
+    def of_grid(self, ragged: Ragged) -> Tensor:
+        """See `LogitBias.of_grid`."""
+        return _sum([term.of_grid(ragged) for term in self.terms])
+
+
+def _sum(terms: list[Tensor]) -> Tensor:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total

@@ -13,9 +13,20 @@ from typing import Any, ClassVar, Literal, get_args
 
 from alpine_cli.pruning.errors import PruningError
 
-__all__ = ["EngineName", "Merge", "Output", "Protect", "PruningConfig", "resolve_layers"]
+__all__ = [
+    "EngineName",
+    "Merge",
+    "Output",
+    "Protect",
+    "PruningConfig",
+    "Rule",
+    "Score",
+    "resolve_layers",
+]
 
-Merge = Literal["mean", "none"]
+Rule = Literal["band", "floor", "top", "random", "first", "bipartite"]
+Score = Literal["received", "cls"]
+Merge = Literal["mean", "none", "nearest"]
 Protect = Literal["special", "ends"]
 EngineName = Literal["packed", "padded", "reference"]
 Output = Literal["tokens", "first"]
@@ -32,8 +43,17 @@ class PruningConfig:
             comma-separated list of layer indices such as "0,2,4".
         alpha: half-width of the kept band in standard deviations: a token stays if its score lies
             in [μ − ασ, μ + ασ]. Smaller prunes more. The paper uses 1.0 throughout.
+        rule: which tokens stay: "band" (the published rule), "floor" (one-sided), or a fixed
+            share: "top" (highest scores), "bipartite" (merging similar pairs), and the controls
+            "random" and "first" (truncation). See `rules`.
+        keep: for the rules of a fixed share, the share of tokens that stays in a pruned layer, in
+            (0, 1]; or one share per pruned layer, in order, separated by commas.
+        score: what "band", "floor" and "top" judge by: "received", the mean attention from all
+            tokens (published), or "cls", that of the first token.
         merge: "mean" appends the mean of the removed hidden states as one merged token (the
-            published rule); "none" drops them.
+            published way); "none" drops them; "nearest" merges each into the most similar token
+            that stays, weighted by size, and attention then weighs tokens by size, too. The rule
+            "bipartite" is such a merge and takes no other.
         protect: tokens that are never removed and never counted in μ and σ. "special": the
             input's own first and last token, wherever they now stand. "ends": the first and last
             position of the current sequence, as the published code does (from the second pruned
@@ -57,9 +77,13 @@ class PruningConfig:
     protect: Protect = "special"
     engine: EngineName = "packed"
     output: Output = "tokens"
+    rule: Rule = "band"
+    keep: float | str = 1.0
+    score: Score = "received"
 
     def __post_init__(self) -> None:
         _parse_layers(self.layers)
+        object.__setattr__(self, "keep", _normal_shares(self.keep))
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, int | float):
             raise PruningError(f"alpha: must be a number (got {self.alpha!r})")
         if not math.isfinite(self.alpha) or self.alpha <= 0:
@@ -69,18 +93,52 @@ class PruningConfig:
             ("protect", get_args(Protect)),
             ("engine", get_args(EngineName)),
             ("output", get_args(Output)),
+            ("rule", get_args(Rule)),
+            ("score", get_args(Score)),
         ):
             value = getattr(self, name)
             if value not in allowed:
                 raise PruningError(f"{name}: must be one of {', '.join(allowed)} (got {value!r})")
+        if self.rule in ("band", "floor") and self.keep != 1.0:
+            raise PruningError(
+                f"keep: the rule {self.rule!r} chooses by alpha and takes no share (got"
+                f" {self.keep!r}); rules with a share: top, random, first, bipartite"
+            )
+        if self.rule == "bipartite" and self.merge != "nearest":
+            raise PruningError(
+                f"merge: the rule 'bipartite' merges similar pairs; set merge to 'nearest' (got"
+                f" {self.merge!r})"
+            )
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether the rule rests on attention scores."""
+        return self.rule in ("band", "floor", "top")
+
+    @property
+    def tracks_sizes(self) -> bool:
+        """Whether tokens must carry how many input tokens they stand for."""
+        return self.merge == "nearest"
+
+    def share_at(self, step: int) -> float:
+        """The share that stays in the pruned layer number `step`, counted from 0."""
+        shares = _shares(self.keep)
+        return shares[0] if len(shares) == 1 else shares[step]
 
     def resolve(self, num_layers: int) -> tuple[int, ...]:
         """Indices of the layers that prune in an encoder of `num_layers` layers, ascending.
 
         Raises:
-            PruningError: an index is not below `num_layers`, or the encoder has no layer to prune.
+            PruningError: an index is not below `num_layers`, the encoder has no layer to prune, or
+                there are not as many shares as pruned layers.
         """
-        return resolve_layers(self.layers, num_layers)
+        layers = resolve_layers(self.layers, num_layers)
+        shares = len(_shares(self.keep))
+        if layers and shares > 1 and shares != len(layers):
+            raise PruningError(
+                f"keep: {shares} shares for {len(layers)} pruned layers (got {self.keep!r})"
+            )
+        return layers
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values, for checkpoints and result files."""
@@ -101,6 +159,29 @@ class PruningConfig:
                 f" known: {', '.join(sorted(known))}"
             )
         return cls(**values)
+
+
+def _shares(keep: float | str) -> tuple[float, ...]:
+    """The shares of a `keep` setting that `_normal_shares` has checked."""
+    return tuple(map(float, keep.split(","))) if isinstance(keep, str) else (float(keep),)
+
+
+def _normal_shares(keep: float | str) -> float | str:
+    """One share as a number, several as text without spaces.
+
+    Raises:
+        PruningError: not a number in (0, 1], or not a list of such.
+    """
+    message = f"keep: must be a share in (0, 1], or such shares separated by commas (got {keep!r})"
+    if isinstance(keep, bool) or not isinstance(keep, int | float | str):
+        raise PruningError(message)
+    try:
+        shares = _shares(keep)
+    except ValueError as error:
+        raise PruningError(message) from error
+    if not all(0 < share <= 1 for share in shares):  # NaN is in no range
+        raise PruningError(message)
+    return shares[0] if len(shares) == 1 else ",".join(f"{share:g}" for share in shares)
 
 
 def _parse_layers(layers: str) -> tuple[int, ...] | str:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from alpine_cli.pruning.attention import attend_grid, choose_backend
-from alpine_cli.pruning.bias import PositionBias
-from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.bias import LogitBias
+from alpine_cli.pruning.config import PruningConfig, Score
+from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.packed import Ragged, pack, unpack
-from alpine_cli.pruning.plan import PruningPlan, TokenState, apply_plan
-from alpine_cli.pruning.selection import plan_tokens
+from alpine_cli.pruning.plan import PruningPlan, apply_plan
+from alpine_cli.pruning.planning import make_plan
 
 __all__ = ["Engine", "PackedEngine", "PaddedEngine"]
 
@@ -54,13 +55,16 @@ class Engine(Protocol):
         *,
         scaling: float,
         dropout: float,
-        want_scores: bool,
-        bias: PositionBias | None = None,
+        score: Score | None,
+        bias: LogitBias | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attended values (S, N, H, d) and, if asked, the packed scores (T,)."""
+        """Attended values (S, N, H, d) and, if asked, the packed scores (T,) of that kind."""
 
-    def plan(self, scores_T: Tensor, tokens: TokenState, config: PruningConfig) -> PruningPlan:
-        """Decide which tokens stay."""
+    def tokens_of(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
+        """(S, N, D) → (T, D): one row per token."""
+
+    def plan(self, evidence: Evidence, config: PruningConfig) -> PruningPlan:
+        """Decide which tokens stay, and where the others go."""
 
     def shorten(self, hidden_SND: Tensor, plan: PruningPlan) -> Tensor:
         """Apply the plan: (S, N, D) → (S, N', D)."""
@@ -94,12 +98,12 @@ class PackedEngine:
         *,
         scaling: float,
         dropout: float,
-        want_scores: bool,
-        bias: PositionBias | None = None,
+        score: Score | None,
+        bias: LogitBias | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """See `Engine.attend`; the back end is chosen by device."""
         if ragged.total == 0:
-            no_scores = q_SHNd.new_zeros(0, dtype=torch.float32) if want_scores else None
+            no_scores = q_SHNd.new_zeros(0, dtype=torch.float32) if score else None
             return torch.zeros_like(v_SHNd).transpose(1, 2), no_scores
         backend = choose_backend(q_SHNd.device)
         q, k, v = (
@@ -110,13 +114,17 @@ class PackedEngine:
             for x in (q_SHNd, k_SHNd, v_SHNd)
         )
         attended = backend(
-            q, k, v, ragged, scaling=scaling, dropout=dropout, want_scores=want_scores, bias=bias
+            q, k, v, ragged, scaling=scaling, dropout=dropout, score=score, bias=bias
         )
         return _filled(attended.out_THd, ragged)[None], attended.scores_T
 
-    def plan(self, scores_T: Tensor, tokens: TokenState, config: PruningConfig) -> PruningPlan:
-        """See `selection.plan_tokens`."""
-        return plan_tokens(scores_T, tokens, config)
+    def tokens_of(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
+        """The row without what fills it up."""
+        return hidden_SND[0, : ragged.total]
+
+    def plan(self, evidence: Evidence, config: PruningConfig) -> PruningPlan:
+        """See `planning.make_plan`."""
+        return make_plan(evidence, config)
 
     def shorten(self, hidden_SND: Tensor, plan: PruningPlan) -> Tensor:
         """See `plan.apply_plan`."""
@@ -161,8 +169,8 @@ class PaddedEngine(PackedEngine):
         *,
         scaling: float,
         dropout: float,
-        want_scores: bool,
-        bias: PositionBias | None = None,
+        score: Score | None,
+        bias: LogitBias | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """See `Engine.attend`."""
         out_BHLd, scores_BL = attend_grid(
@@ -172,10 +180,14 @@ class PaddedEngine(PackedEngine):
             ragged,
             scaling=scaling,
             dropout=dropout,
-            want_scores=want_scores,
+            score=score,
             bias=bias,
         )
         return out_BHLd.transpose(1, 2), None if scores_BL is None else pack(scores_BL, ragged)
+
+    def tokens_of(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
+        """Gather the tokens."""
+        return pack(hidden_SND, ragged)
 
     def shorten(self, hidden_SND: Tensor, plan: PruningPlan) -> Tensor:
         """Gather the tokens, apply the plan, scatter into the shorter grid."""

@@ -3,8 +3,8 @@
 Decide, then apply: `selection` makes a plan, everything else only reads it. A plan says for each
 token of the packed batch into which output slot it goes and with what weight: a kept token goes
 alone into a slot of its own, removed tokens share the slot of their sequence's merged token, a
-token that is dropped goes nowhere. Other merges (into the most similar kept token, bipartite)
-are other slots, not another mechanism.
+token that is dropped goes nowhere. Where removed tokens go into kept ones (`merging`), they share
+those tokens' slots, and all count by size.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class PruningPlan:
         merged_row_B: (B,) int64, row of each sequence's merged token; T' where it has none.
         removed_B: (B,) int64, how many tokens each sequence lost.
         removes: False if no token of the whole batch goes: applying is then the identity.
+        size_T: (T,) float32, weights of the tokens that share slots with kept ones; None where a
+            slot of several holds removed tokens only, all of one weight.
     """
 
     before: Ragged
@@ -42,13 +44,21 @@ class PruningPlan:
     merged_row_B: Tensor
     removed_B: Tensor
     removes: bool
+    size_T: Tensor | None = None
 
     @property
     def weight_T(self) -> Tensor:
-        """(T,) float32: share of each token in its slot; 1 if kept, 0 if dropped."""
+        """(T,) float32: share of each token in its slot; 1 if alone there, 0 if dropped."""
+        if self.size_T is not None:
+            return self.size_T / self.size_after()[self.slot_T]
         share_T = self.removed_B.clamp(min=1).reciprocal()[self.before.segment_T]
         share_T = torch.where(self.slot_T < self.after.total, share_T, 0.0)
         return torch.where(self.keep_T, 1.0, share_T)
+
+    def size_after(self) -> Tensor:
+        """(T',) float32: summed sizes of the tokens of each slot; for plans with sizes."""
+        assert self.size_T is not None
+        return self.size_T.new_zeros(self.after.total).index_add_(0, self.slot_T, self.size_T)
 
 
 def apply_plan(hidden_TD: Tensor, plan: PruningPlan, rows: int | None = None) -> Tensor:
@@ -67,6 +77,10 @@ def apply_plan(hidden_TD: Tensor, plan: PruningPlan, rows: int | None = None) ->
     total = plan.after.total
     rows = total if rows is None else rows
     wide = hidden_TD.to(torch.promote_types(hidden_TD.dtype, torch.float32))
+    if plan.size_T is not None:
+        weighted = wide * plan.weight_T.to(wide.dtype)[:, None]
+        out = wide.new_zeros(rows, wide.shape[1]).index_add_(0, plan.slot_T, weighted)
+        return out.to(hidden_TD.dtype)
     # One row more than the output: where dropped tokens fall, and stand-ins for sequences
     # without a merged token, so that no shape depends on data beyond the plan's totals.
     # Summing first and scaling the merged rows after spares a weighted copy of all rows.
@@ -88,6 +102,7 @@ class TokenState:
             token merged in layer l.
         position_T: (T,) float32, position of the token in the input, for families whose layers
             look at positions; a merged token's is the mean of those it stands for. Else None.
+        size_T: (T,) float32, how many input tokens the token stands for; None where nothing asks.
         memo: what layers derive from these very tokens and share (rotary tables).
     """
 
@@ -95,6 +110,7 @@ class TokenState:
     special_T: Tensor
     source_T: Tensor
     position_T: Tensor | None = None
+    size_T: Tensor | None = None
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def ends_T(self) -> Tensor:
@@ -120,12 +136,16 @@ def tokens_after(tokens: TokenState, plan: PruningPlan, layer: int) -> TokenStat
     if not plan.removes:
         return tokens
     total = plan.after.total
-    # Tokens that share a slot are all removed ones: they all write the same value.
+    # Tokens that share a slot without sizes are all removed ones: they all write the same value.
+    # With sizes there is one kept token among them, and only that one writes.
+    slot_T = plan.slot_T if plan.size_T is None else torch.where(plan.keep_T, plan.slot_T, total)
     source_T = torch.where(plan.keep_T, tokens.source_T, -(layer + 1))
-    source = source_T.new_zeros(total + 1).index_copy_(0, plan.slot_T, source_T)
+    source = source_T.new_zeros(total + 1).index_copy_(0, slot_T, source_T)
     special_T = tokens.special_T & plan.keep_T
-    special = special_T.new_zeros(total + 1).index_copy_(0, plan.slot_T, special_T)
-    position_T = tokens.position_T
+    special = special_T.new_zeros(total + 1).index_copy_(0, slot_T, special_T)
+    position_T, size_T = tokens.position_T, tokens.size_T
     if position_T is not None:
         position_T = apply_plan(position_T[:, None], plan)[:, 0]
-    return TokenState(plan.after, special[:total], source[:total], position_T)
+    if size_T is not None:
+        size_T = plan.size_after() if plan.size_T is not None else size_T[plan.keep_T]
+    return TokenState(plan.after, special[:total], source[:total], position_T, size_T)

@@ -18,12 +18,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from alpine_cli.pruning.attention import grid_probabilities
-from alpine_cli.pruning.bias import PositionBias
-from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.bias import LogitBias
+from alpine_cli.pruning.config import PruningConfig, Score
 from alpine_cli.pruning.engines import PaddedEngine
+from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.packed import Ragged
-from alpine_cli.pruning.plan import PruningPlan, TokenState
-from alpine_cli.pruning.selection import TOLERANCE, plan_keep, protected_tokens
+from alpine_cli.pruning.plan import PruningPlan
+from alpine_cli.pruning.planning import make_plan
+from alpine_cli.pruning.selection import TOLERANCE, plan_keep
 
 __all__ = ["ReferenceEngine", "keep_sample", "score_sample", "shorten_sample"]
 
@@ -31,6 +33,11 @@ __all__ = ["ReferenceEngine", "keep_sample", "score_sample", "shorten_sample"]
 def score_sample(probs_HNN: Tensor) -> Tensor:
     """(n,) scores of one sample from its own (H, n, n) probabilities: heads, then queries."""
     return probs_HNN.mean(dim=0).mean(dim=0)
+
+
+def first_token_score(probs_HNN: Tensor) -> Tensor:
+    """(n,) attention of the first token, mean over heads."""
+    return probs_HNN.mean(dim=0)[0] if probs_HNN.shape[1] else probs_HNN.mean(dim=(0, 1))
 
 
 def keep_sample(scores_n: Tensor, protected_n: Tensor, alpha: float) -> Tensor:
@@ -67,31 +74,37 @@ class ReferenceEngine(PaddedEngine):
         *,
         scaling: float,
         dropout: float,
-        want_scores: bool,
-        bias: PositionBias | None = None,
+        score: Score | None,
+        bias: LogitBias | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """See `Engine.attend`; the attention matrix is computed whether or not it is read."""
         probs = grid_probabilities(q_SHNd, k_SHNd, ragged, scaling=scaling, bias=bias)
         scores_T = None
-        if want_scores:
-            rows = [
-                score_sample(probs[b, :, :n, :n].detach()) for b, n in enumerate(ragged.lengths)
-            ]
+        if score is not None:
+            of_sample = score_sample if score == "received" else first_token_score
+            rows = [of_sample(probs[b, :, :n, :n].detach()) for b, n in enumerate(ragged.lengths)]
             scores_T = torch.cat([row[:n] for row, n in zip(rows, ragged.lengths, strict=True)])
         probs = torch.nn.functional.dropout(probs.to(v_SHNd.dtype), p=dropout, training=dropout > 0)
         return torch.matmul(probs, v_SHNd).transpose(1, 2), scores_T
 
-    def plan(self, scores_T: Tensor, tokens: TokenState, config: PruningConfig) -> PruningPlan:
-        """Choose sample by sample; only the bookkeeping of the choice is shared."""
-        protected_T = protected_tokens(tokens, config)
+    def plan(self, evidence: Evidence, config: PruningConfig) -> PruningPlan:
+        """The published rule: choose sample by sample, share only the bookkeeping of the choice.
+
+        Rules that were never published in this form are those of the other engines.
+        """
+        if config.rule != "band" or config.merge == "nearest":
+            return make_plan(evidence, config)
+        scores_T, protected_T = evidence.require_scores(), evidence.protected_T(config)
         keep_T = torch.ones_like(protected_T)
-        for start, stop in tokens.ragged.spans():
+        for start, stop in evidence.ragged.spans():
             sample = slice(start, stop)
             keep_T[sample] = keep_sample(scores_T[sample], protected_T[sample], config.alpha)
-        return plan_keep(keep_T, tokens.ragged, config.merge)
+        return plan_keep(keep_T, evidence.ragged, config.merge)
 
     def shorten(self, hidden_SND: Tensor, plan: PruningPlan) -> Tensor:
         """Shorten each sample by itself, then pad to the longest."""
+        if plan.size_T is not None:
+            return super().shorten(hidden_SND, plan)
         merges = bool((plan.merged_row_B < plan.after.total).any())
         rows, start = [], 0
         for b, n in enumerate(plan.before.lengths):

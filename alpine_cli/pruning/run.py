@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from alpine_cli.pruning.attention import grid_probabilities
-from alpine_cli.pruning.bias import BiasRule, PositionBias
+from alpine_cli.pruning.bias import BiasRule, LogitBias, PositionBias, SizeBias, SumOfBiases
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.engines import Engine
+from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.plan import PruningPlan, TokenState, tokens_after
 from alpine_cli.pruning.selection import plan_first
@@ -106,11 +107,9 @@ class LayerRun:
         Scores are computed only if this layer prunes and its plan was not given. `rule` biases
         the logits by the tokens' positions, which the model's family must track then.
         """
-        bias = None
-        if rule is not None:
-            assert self.tokens.position_T is not None
-            bias = PositionBias(rule, self.tokens.position_T)
-        wants_scores = self.prunes and self.run.given_plans is None
+        bias = self._bias(rule)
+        config = self.run.config
+        wants_scores = self.prunes and config.needs_scores and self.run.given_plans is None
         out, scores_T = self.run.engine.attend(
             q_SHNd,
             k_SHNd,
@@ -118,15 +117,27 @@ class LayerRun:
             self.ragged,
             scaling=scaling,
             dropout=dropout,
-            want_scores=wants_scores,
+            score=config.score if wants_scores else None,
             bias=bias,
         )
         if scores_T is not None:
             self.run.scores[self.layer] = scores_T
         return out, self._probabilities(q_SHNd, k_SHNd, scaling, bias)
 
+    def _bias(self, rule: BiasRule | None) -> LogitBias | None:
+        """What positions and sizes add to the logits."""
+        terms: list[LogitBias] = []
+        if rule is not None:
+            assert self.tokens.position_T is not None
+            terms.append(PositionBias(rule, self.tokens.position_T))
+        if self.tokens.size_T is not None and self.layer > 0:  # all of size 1 before
+            terms.append(SizeBias(self.tokens.size_T))
+        if len(terms) < 2:
+            return terms[0] if terms else None
+        return SumOfBiases(tuple(terms))
+
     def _probabilities(
-        self, q_SHNd: Tensor, k_SHNd: Tensor, scaling: float, bias: PositionBias | None
+        self, q_SHNd: Tensor, k_SHNd: Tensor, scaling: float, bias: LogitBias | None
     ) -> Tensor | None:
         if not self.run.want_attentions:
             return None
@@ -137,14 +148,14 @@ class LayerRun:
         """Between attention and feed-forward: plan, apply, note the tokens of the next layer."""
         after = self.tokens
         if self.prunes or self.is_first_only:
-            plan = self._plan()
+            plan = self._plan(hidden_SND)
             hidden_SND = self.run.engine.shorten(hidden_SND, plan)
             after = tokens_after(self.tokens, plan, self.layer)
         if len(self.run.tokens) == self.layer + 1:  # else the layer runs again in backward
             self.run.tokens.append(after)
         return hidden_SND
 
-    def _plan(self) -> PruningPlan:
+    def _plan(self, hidden_SND: Tensor) -> PruningPlan:
         """This layer's plan: made the first time, the same ever after."""
         run, layer = self.run, self.layer
         scores_T = run.scores.get(layer) if run.keeps_scores else run.scores.pop(layer, None)
@@ -154,6 +165,10 @@ class LayerRun:
             elif run.given_plans is not None:
                 run.plans[layer] = run.given_plans[layer]
             else:
-                assert scores_T is not None  # attention of this layer ran before
-                run.plans[layer] = run.engine.plan(scores_T, self.tokens, run.config)
+                hidden_TD = None
+                if run.config.merge == "nearest":
+                    hidden_TD = run.engine.tokens_of(hidden_SND.detach(), self.ragged)
+                step = run.pruned_layers.index(layer)
+                evidence = Evidence(self.tokens, hidden_TD, scores_T, layer, step)
+                run.plans[layer] = run.engine.plan(evidence, run.config)
         return run.plans[layer]

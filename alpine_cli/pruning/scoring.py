@@ -11,7 +11,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["received_attention"]
+from alpine_cli.pruning.config import Score
+
+__all__ = ["received_attention", "token_scores"]
+
+
+def token_scores(probs_BHLL: Tensor, score: Score, query_mask_BL: Tensor | None = None) -> Tensor:
+    """(B, L) float32 scores of the kind asked for, without gradient.
+
+    "received": see `received_attention`. "cls": the attention of the first token of each sequence,
+    mean over heads, as token pruning of vision transformers uses it (Liang et al., EViT, 2022).
+    """
+    if score == "cls":
+        return probs_BHLL.detach()[:, :, 0].to(torch.float32).mean(dim=1)
+    return received_attention(probs_BHLL, query_mask_BL)
 
 
 def received_attention(probs_BHLL: Tensor, query_mask_BL: Tensor | None = None) -> Tensor:

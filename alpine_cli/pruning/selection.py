@@ -13,6 +13,8 @@ otherwise be decided by that rounding. With the tolerance, ties stay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,6 @@ __all__ = [
     "band",
     "plan_first",
     "plan_keep",
-    "plan_tokens",
     "protected_tokens",
     "score_statistics",
 ]
@@ -70,22 +71,32 @@ def score_statistics(
     return deviation_T, mean_B, variance_B.sqrt()
 
 
-def plan_keep(keep_T: Tensor, ragged: Ragged, merge: Merge) -> PruningPlan:
+def plan_keep(
+    keep_T: Tensor, ragged: Ragged, merge: Merge, host_kept: Sequence[int] | None = None
+) -> PruningPlan:
     """Turn a choice of tokens into a plan: kept ones in order, then one merged token.
 
-    Copies from the device to the host once: the lengths after pruning.
+    Copies from the device to the host once, the lengths after pruning, unless they are known.
 
     Args:
         keep_T: (T,) bool.
         ragged: layout of the T tokens.
         merge: "mean" (removed tokens of a sequence share one slot, appended last) or "none".
+        host_kept: how many tokens of each sequence `keep_T` keeps, where the caller knows.
     """
     keeps_T = keep_T.to(torch.int64)
     kept_B = ragged.sum_by_sequence(keeps_T)
     removed_B = ragged.lengths_B - kept_B
     has_merged_B = (removed_B > 0) if merge == "mean" else torch.zeros_like(removed_B).bool()
     after_B = kept_B + has_merged_B
-    host_after, host_removed = torch.stack((after_B, removed_B)).tolist()
+    if host_kept is None:
+        host_after, host_removed = torch.stack((after_B, removed_B)).tolist()
+    else:
+        host_removed = [n - kept for n, kept in zip(ragged.lengths, host_kept, strict=True)]
+        merged = 1 if merge == "mean" else 0
+        host_after = [
+            kept + merged * (gone > 0) for kept, gone in zip(host_kept, host_removed, strict=True)
+        ]
     after = Ragged.from_lengths(after_B, host_after, ragged.multiple)
     total = after.total
     merged_row_B = torch.where(has_merged_B, after.cu_seqlens[1:] - 1, total)
@@ -117,9 +128,3 @@ def plan_first(ragged: Ragged) -> PruningPlan:
     return PruningPlan(
         ragged, after, keep_T, slot_T, nowhere_B, removed_B, ragged.total > after.total
     )
-
-
-def plan_tokens(scores_T: Tensor, tokens: TokenState, config: PruningConfig) -> PruningPlan:
-    """The plan of one layer from the scores of the tokens that enter it."""
-    keep_T = band(scores_T, protected_tokens(tokens, config), tokens.ragged, config.alpha)
-    return plan_keep(keep_T, tokens.ragged, config.merge)

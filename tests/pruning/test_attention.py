@@ -11,15 +11,26 @@ from hypothesis import strategies as st
 
 from alpine_cli.pruning import attention
 from alpine_cli.pruning.attention import Attend, attend_padded, attend_per_sequence
+from alpine_cli.pruning.bias import SizeBias
+from alpine_cli.pruning.config import Score
 from alpine_cli.pruning.packed import Ragged
 
 BACKENDS = [attend_per_sequence, attend_padded]
 
 
 def by_hand(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: list[int], scaling: float
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    lengths: list[int],
+    scaling: float,
+    score: str | None = "received",
+    sizes: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Softmax attention of each sequence and head, one after the other."""
+    """Softmax attention of each sequence and head, one after the other.
+
+    With sizes, each key counts as often as its size says.
+    """
     outs, received, start = [], [], 0
     for n in lengths:
         rows = slice(start, start + n)
@@ -27,11 +38,14 @@ def by_hand(
         heads, total = [], torch.zeros(n, dtype=q.dtype)
         for head in range(q.shape[1]):
             logits = q[rows, head] @ k[rows, head].T * scaling
-            weights = logits.exp() / logits.exp().sum(-1, keepdim=True)
+            counts = torch.ones(n) if sizes is None else sizes[rows]
+            weights = logits.exp() * counts
+            weights = weights / weights.sum(-1, keepdim=True)
             heads.append(weights @ v[rows, head])
-            total = total + weights.sum(0)
+            queries = weights[:1] if score == "cls" else weights
+            total = total + queries.sum(0) / max(1, len(queries))
         outs.append(torch.stack(heads, 1))
-        received.append(total / (n * q.shape[1]) if n else total)
+        received.append(total / q.shape[1])
     return torch.cat(outs), torch.cat(received)
 
 
@@ -45,19 +59,22 @@ def random_qkv(total: int, seed: int) -> list[torch.Tensor]:
     lengths=st.lists(st.integers(0, 20), min_size=1, max_size=5).filter(any),
     seed=st.integers(0, 1000),
     backend=st.sampled_from(BACKENDS),
-    want_scores=st.booleans(),
+    score=st.sampled_from([None, "received", "cls"]),
     grad=st.booleans(),
+    sized=st.booleans(),
 )
 def test_equal_to_attention_by_hand(
-    lengths: list[int], seed: int, backend: Attend, want_scores: bool, grad: bool
+    lengths: list[int], seed: int, backend: Attend, score: Score | None, grad: bool, sized: bool
 ) -> None:
     ragged = Ragged.from_lengths(torch.tensor(lengths))
     q, k, v = (x.requires_grad_(grad) for x in random_qkv(ragged.total, seed))
     scaling = 1 / math.sqrt(8)
-    expected, expected_scores = by_hand(q, k, v, lengths, scaling)
-    attended = backend(q, k, v, ragged, scaling=scaling, dropout=0.0, want_scores=want_scores)
+    sizes = torch.arange(1.0, ragged.total + 1) if sized else None
+    bias = None if sizes is None else SizeBias(sizes)
+    expected, expected_scores = by_hand(q, k, v, lengths, scaling, score, sizes)
+    attended = backend(q, k, v, ragged, scaling=scaling, dropout=0.0, score=score, bias=bias)
     torch.testing.assert_close(attended.out_THd, expected, atol=1e-5, rtol=1e-5)
-    if want_scores:
+    if score:
         assert attended.scores_T is not None
         assert not attended.scores_T.requires_grad
         torch.testing.assert_close(
@@ -79,7 +96,7 @@ def test_scores_do_not_depend_on_the_chunking(monkeypatch: pytest.MonkeyPatch) -
     results = []
     for budget in (1, 4 * 40 * 40 * 2, 1 << 30):
         monkeypatch.setattr(attention, "_CHUNK_BYTES", budget)
-        attended = attend_per_sequence(q, k, v, ragged, scaling=0.3, dropout=0.0, want_scores=True)
+        attended = attend_per_sequence(q, k, v, ragged, scaling=0.3, dropout=0.0, score="received")
         results.append(attended)
     for other in results[1:]:
         torch.testing.assert_close(results[0].scores_T, other.scores_T, atol=1e-7, rtol=0)
@@ -87,21 +104,18 @@ def test_scores_do_not_depend_on_the_chunking(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("want_scores", [True, False])
-def test_dropout_drops_probabilities_and_not_scores(backend: Attend, want_scores: bool) -> None:
+@pytest.mark.parametrize("score", ["received", None])
+def test_dropout_drops_probabilities_and_not_scores(backend: Attend, score: Score | None) -> None:
     """On average dropout changes nothing; in one draw it does, but the scores stay."""
     ragged = Ragged.from_lengths(torch.tensor([30]))
     q, k, v = random_qkv(30, seed=2)
-    plain = backend(q, k, v, ragged, scaling=0.3, dropout=0.0, want_scores=want_scores)
+    plain = backend(q, k, v, ragged, scaling=0.3, dropout=0.0, score=score)
     torch.manual_seed(0)
-    draws = [
-        backend(q, k, v, ragged, scaling=0.3, dropout=0.2, want_scores=want_scores)
-        for _ in range(300)
-    ]
+    draws = [backend(q, k, v, ragged, scaling=0.3, dropout=0.2, score=score) for _ in range(300)]
     assert not torch.allclose(draws[0].out_THd, plain.out_THd)
     mean = torch.stack([draw.out_THd for draw in draws]).mean(0)
     torch.testing.assert_close(mean, plain.out_THd, atol=0.15, rtol=0)
-    if want_scores:
+    if score:
         torch.testing.assert_close(draws[0].scores_T, plain.scores_T)
 
 
@@ -110,7 +124,7 @@ def test_half_precision_scores_are_summed_in_float32(backend: Attend) -> None:
     """From the same bfloat16 queries and keys, scores agree with float64 far below bfloat16."""
     ragged = Ragged.from_lengths(torch.tensor([64]))
     q, k, v = (x.bfloat16() for x in random_qkv(64, seed=3))
-    attended = backend(q, k, v, ragged, scaling=0.25, dropout=0.0, want_scores=True)
+    attended = backend(q, k, v, ragged, scaling=0.25, dropout=0.0, score="received")
     assert attended.scores_T is not None
     assert attended.scores_T.dtype == torch.float32
     assert attended.out_THd.dtype == torch.bfloat16

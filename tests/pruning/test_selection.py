@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.packed import Ragged, pack, unpack
 from alpine_cli.pruning.plan import apply_plan, initial_tokens, tokens_after
+from alpine_cli.pruning.planning import make_plan
 from alpine_cli.pruning.scoring import received_attention
-from alpine_cli.pruning.selection import band, plan_keep, plan_tokens
+from alpine_cli.pruning.selection import band, plan_keep
 from tests.reference import alpine as slow
 
 lengths_strategy = st.lists(st.integers(0, 12), min_size=1, max_size=6)
@@ -97,7 +99,7 @@ def test_tokens_are_followed_through_several_layers(
     by_hand = [list(range(length)) for length in lengths]
     for layer in range(3):
         scores = torch.rand(tokens.ragged.total, generator=generator)
-        plan = plan_tokens(scores, tokens, config)
+        plan = make_plan(Evidence(tokens, None, scores, layer, layer), config)
         for b, keep_n in enumerate(segments(plan.keep_T, tokens.ragged)):
             stays = keep_n.tolist()
             merged = [-(layer + 1)] if not all(stays) else []
@@ -135,7 +137,8 @@ def test_two_scorable_tokens_lie_on_the_band_and_stay() -> None:
 def test_nothing_scorable_keeps_everything(lengths: list[int]) -> None:
     width = max(1, *lengths, 0)
     tokens = initial_tokens(torch.arange(width) < torch.tensor(lengths)[:, None])
-    plan = plan_tokens(torch.rand(tokens.ragged.total), tokens, PruningConfig(layers="all"))
+    evidence = Evidence(tokens, None, torch.rand(tokens.ragged.total), 0, 0)
+    plan = make_plan(evidence, PruningConfig(layers="all"))
     assert plan.keep_T.all()
     assert not plan.removes
     assert plan.after.lengths == tuple(lengths)

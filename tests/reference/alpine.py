@@ -7,6 +7,7 @@ norms and feed-forward parts itself, so that it can tell a wrong layer wiring fr
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -50,6 +51,29 @@ def margin(values: list[float], protected: list[bool], alpha: float) -> float:
     return min(abs(abs(value - mean) - alpha * deviation - 2e-6 * mean) for value in counted) / mean
 
 
+Choose = Callable[[list[float], list[bool], torch.Tensor], list[bool]]
+"""(received scores, protected, probabilities (heads, n, n)) → which tokens stay."""
+
+
+def into_nearest(
+    x: torch.Tensor, sizes: list[float], stays: list[bool], protected: list[bool]
+) -> tuple[torch.Tensor, list[float]]:
+    """Each removed row into the kept row of highest cosine similarity, averaged by size."""
+    n = len(stays)
+    kept = [i for i in range(n) if stays[i]]
+    takers = [i for i in kept if not protected[i]] or kept
+    total = {i: x[i] * sizes[i] for i in kept}
+    weight = {i: sizes[i] for i in kept}
+    for i in range(n):
+        if stays[i]:
+            continue
+        likeness = [float(x[i] @ x[j] / (x[i].norm() * x[j].norm())) for j in takers]
+        taker = takers[likeness.index(max(likeness))]
+        total[taker] = total[taker] + x[i] * sizes[i]
+        weight[taker] += sizes[i]
+    return torch.stack([total[i] / weight[i] for i in kept]), [weight[i] for i in kept]
+
+
 @dataclass
 class SlowRun:
     """Result of the slow encoder: hidden states (n', D), per layer what stayed, and its scores."""
@@ -68,8 +92,13 @@ def encode_roberta(
     alpha: float = 1.0,
     merge: str = "mean",
     protect: str = "special",
+    choose: Choose | None = None,
 ) -> SlowRun:
-    """Run one unpadded sample through a RobertaModel's weights, pruning as the paper says."""
+    """Run one unpadded sample through a RobertaModel's weights, pruning as the paper says.
+
+    `choose` replaces the paper's band; merge "nearest" sends each removed token into the most
+    similar one that stays, and attention then counts every token as often as its size.
+    """
     weights = {name: value.double() for name, value in model.state_dict().items()}
     config = model.config
     heads = config.num_attention_heads
@@ -94,6 +123,7 @@ def encode_roberta(
     x = norm("embeddings.LayerNorm", embedded)
     origins = list(range(len(input_ids)))  # -1: a merged token
     last = len(input_ids) - 1
+    sizes = [1.0] * len(input_ids)
     run = SlowRun(x, [len(input_ids)], [], math.inf)
     for layer in range(config.num_hidden_layers):
         prefix = f"encoder.layer.{layer}"
@@ -107,7 +137,8 @@ def encode_roberta(
                 for part in ("query", "key", "value")
             )
             logits = q @ k.T / math.sqrt(head_size)
-            weight = logits.exp() / logits.exp().sum(-1, keepdim=True)
+            weight = logits.exp() * torch.tensor(sizes, dtype=torch.float64)
+            weight = weight / weight.sum(-1, keepdim=True)
             probs.append(weight)
             contexts.append(weight @ v)
         attended = linear(f"{prefix}.attention.output.dense", torch.cat(contexts, -1))
@@ -119,9 +150,16 @@ def encode_roberta(
                 protected = [position in (0, n - 1) for position in range(n)]
             values = run.scores[layer] = scores(torch.stack(probs))
             run.smallest_margin = min(run.smallest_margin, margin(values, protected, alpha))
-            stays = keep(values, protected, alpha)
+            if choose is None:
+                stays = keep(values, protected, alpha)
+            else:
+                stays = choose(values, protected, torch.stack(probs))
             removed = [x[i] for i in range(n) if not stays[i]]
-            x = torch.stack([x[i] for i in range(n) if stays[i]])
+            if merge == "nearest":
+                x, sizes = into_nearest(x, sizes, stays, protected)
+            else:
+                x = torch.stack([x[i] for i in range(n) if stays[i]])
+                sizes = [1.0] * (sum(stays) + (1 if removed and merge == "mean" else 0))
             origins = [origin for origin, stay in zip(origins, stays, strict=True) if stay]
             if removed and merge == "mean":
                 x = torch.cat([x, torch.stack(removed).mean(0, keepdim=True)])

@@ -1,0 +1,124 @@
+"""Rules: which tokens of a layer stay. One function each, from what is known to a (T,) mask.
+
+    band        |score − μ| ≤ ασ: the published rule (ALPINE §3); tokens with much attention go too
+    floor       score ≥ μ − ασ: one-sided, only tokens with little attention go
+    top         the share `keep` with the highest scores
+    random      a share `keep` chosen by nothing: the control that every rule must beat
+    first       the leading share `keep`: truncation, layer by layer; what users do instead
+    bipartite   no mask of its own: pairs of similar tokens, see `merging`
+
+Rules by share keep `kept_count(n)` tokens of a sequence of n, a number that the host knows
+beforehand: they need no copy from the device. Protected tokens always stay and count among them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.evidence import Evidence
+from alpine_cli.pruning.packed import Ragged
+from alpine_cli.pruning.selection import TOLERANCE, band, score_statistics
+
+__all__ = ["SHARE_RULES", "floor", "keep_share", "kept_count", "kept_counts", "kept_tokens"]
+
+SHARE_RULES = ("top", "random", "first", "bipartite")
+"""Rules whose lengths after pruning follow from the lengths before."""
+
+
+def floor(scores_T: Tensor, protected_T: Tensor, ragged: Ragged, alpha: float) -> Tensor:
+    """(T,) bool: tokens at or above μ − ασ. Statistics and tolerance are those of `band`."""
+    deviation_T, mean_B, sigma_B = score_statistics(scores_T, protected_T, ragged)
+    width_B = alpha * sigma_B + TOLERANCE * mean_B
+    return protected_T | (deviation_T >= -width_B[ragged.segment_T])
+
+
+def kept_count(length: int, share: float, protected: int = 2) -> int:
+    """Tokens of a sequence that stay: ⌈share · length⌉, and never fewer than are protected."""
+    # the slack keeps 0.6 · 5 = 3.0000000000000004 from becoming 4
+    return min(length, max(math.ceil(share * length - 1e-9), min(length, protected)))
+
+
+def kept_counts(ragged: Ragged, share: float) -> list[int]:
+    """`kept_count` of every sequence, on the host."""
+    return [kept_count(length, share) for length in ragged.lengths]
+
+
+def keep_share(rank_T: Tensor, protected_T: Tensor, ragged: Ragged, share: float) -> Tensor:
+    """The tokens of highest rank, protected ones first, so many of each sequence as its share.
+
+    Args:
+        rank_T: (T,) any real dtype; among equals the earlier token stays.
+        protected_T: (T,) bool.
+        ragged: layout of the T tokens.
+        share: in (0, 1].
+    """
+    counts_B = torch.tensor(kept_counts(ragged, share), device=rank_T.device)
+    # Padding last, protected tokens first: one sort of a (B, L) grid, no loop, no host copy.
+    grid_BL = torch.full(
+        (ragged.batch * ragged.longest,), -torch.inf, dtype=torch.float64, device=rank_T.device
+    )
+    ranks = torch.where(protected_T, torch.inf, rank_T.to(torch.float64))
+    grid_BL[ragged.grid_index_T] = ranks
+    order_BL = grid_BL.view(ragged.batch, -1).argsort(dim=1, descending=True, stable=True)
+    place_BL = torch.empty_like(order_BL).scatter_(
+        1, order_BL, torch.arange(ragged.longest, device=rank_T.device).expand_as(order_BL)
+    )
+    return place_BL.flatten()[ragged.grid_index_T] < counts_B[ragged.segment_T]
+
+
+def _band(evidence: Evidence, config: PruningConfig) -> Tensor:
+    scores_T = evidence.require_scores()
+    return band(scores_T, evidence.protected_T(config), evidence.ragged, config.alpha)
+
+
+def _floor(evidence: Evidence, config: PruningConfig) -> Tensor:
+    scores_T = evidence.require_scores()
+    return floor(scores_T, evidence.protected_T(config), evidence.ragged, config.alpha)
+
+
+def _by_share(rank_T: Tensor, evidence: Evidence, config: PruningConfig) -> Tensor:
+    share = config.share_at(evidence.step)
+    return keep_share(rank_T, evidence.protected_T(config), evidence.ragged, share)
+
+
+def _top(evidence: Evidence, config: PruningConfig) -> Tensor:
+    return _by_share(evidence.require_scores(), evidence, config)
+
+
+def _first(evidence: Evidence, config: PruningConfig) -> Tensor:
+    return _by_share(-evidence.ragged.position_T, evidence, config)
+
+
+def _random(evidence: Evidence, config: PruningConfig) -> Tensor:
+    return _by_share(_noise(evidence.tokens.source_T, evidence.layer), evidence, config)
+
+
+def _noise(source_T: Tensor, layer: int) -> Tensor:
+    """(T,) float64 in [0, 1), a fixed function of a token's place in the input and of the layer.
+
+    Not drawn from a generator: a sample's result must not depend on its batch mates. It is the
+    finaliser of MurmurHash3 on 32-bit words.
+    """
+    word_T = (source_T * 0x9E3779B1 + (layer + 1) * 0x85EBCA77) & 0xFFFFFFFF
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        word_T = ((word_T ^ (word_T >> shift)) * factor) & 0xFFFFFFFF
+    return word_T.to(torch.float64) / 2**32
+
+
+_RULES: dict[str, Callable[[Evidence, PruningConfig], Tensor]] = {
+    "band": _band,
+    "floor": _floor,
+    "top": _top,
+    "random": _random,
+    "first": _first,
+}
+
+
+def kept_tokens(evidence: Evidence, config: PruningConfig) -> Tensor:
+    """(T,) bool: the tokens that `config.rule` keeps; every rule but "bipartite"."""
+    return _RULES[config.rule](evidence, config)
