@@ -40,7 +40,8 @@ class SampleTrace:
         scores: mean attention that each of them received; None if the layer does not prune or
             followed a given plan.
         band: lowest and highest score at which a token that is not protected stays, the rounding
-            tolerance included (see `selection`); None without scores, or if all are protected.
+            tolerance included (see `selection`); None under other rules, without scores, or if
+            all are protected.
     """
 
     length_in: int
@@ -149,8 +150,8 @@ class TracedForward:
     def _bands(
         self, tokens: TokenState, scores_T: Tensor | None
     ) -> list[tuple[float, float] | None]:
-        """Per sample, the scores between which a token stayed; as `selection.band` draws them."""
-        if scores_T is None:
+        """Per sample, the scores between which a token stayed, where the rule is a band."""
+        if scores_T is None or self.config.rule != "band":
             return [None] * tokens.ragged.batch
         protected_T = protected_tokens(tokens, self.config)
         _, mean_B, sigma_B = score_statistics(scores_T, protected_T, tokens.ragged)
