@@ -24,7 +24,7 @@ class Point:
     """One configuration; repeats of it (other seeds, other runs) are geometric means.
 
     Attributes:
-        label: model and strategy.
+        model, setting: its name, and the strategy as tables name it.
         role: stock, unpruned, pruned or reference.
         flops: per sample.
         flops_batch_size: the batch size they were counted at.
@@ -32,12 +32,18 @@ class Point:
         seconds: per sample; None where the throughput was not.
     """
 
-    label: str
+    model: str
+    setting: str
     role: str
     flops: float
     flops_batch_size: int
     energy_j: float | None
     seconds: float | None
+
+    @property
+    def label(self) -> str:
+        """Model and strategy."""
+        return f"{self.model}, {self.setting}"
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,8 @@ def _point(
     first = runs[0]
     role = "stock" if first.is_stock else "pruned" if first.prunes else "unpruned"
     return Point(
-        label=f"{first.result.subject.model}, {first.setting}",
+        model=first.result.subject.model,
+        setting=first.setting,
         role="reference" if first.engine == "reference" else role,
         flops=flops,
         flops_batch_size=flops_batch_size,

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from alpine_cli.report.configurations import Group, Point, pairs_of
+from alpine_cli.report.configurations import Group, pairs_of
 from alpine_cli.report.correlation import MIN_CONFIGURATIONS, Correlation, correlate
 from alpine_cli.report.drawing import GREY, INK, QUIET, VARIANT_STYLES, drawn
+from alpine_cli.report.formatting import Scale, scale_for
 
 __all__ = ["draw"]
 
 _MOST_GROUPS = 4
-_MOST_LABELS = 8  # points of a panel; more labels would cover each other
 _ROW_HEIGHT = 4.2
 _WIDTH = 10.0
-_AXES = {"energy_j": "J per sample", "seconds": "s per sample"}
+_UNITS = {"flops": "FLOPs", "energy_j": "J", "seconds": "s"}
+_WORDS = {"energy_j": "energy", "seconds": "time"}
 
 
 def draw(groups: Sequence[Group], path: Path) -> bool:
@@ -44,22 +45,27 @@ def draw(groups: Sequence[Group], path: Path) -> bool:
             fontweight="bold",
         )
         rows = figure.subfigures(len(shown), 1, squeeze=False)
+        drawn_panels = []
         for group, row in zip(shown, rows[:, 0], strict=True):
             row.suptitle(_title(group), x=0.01, ha="left", fontsize=9, color=QUIET)
-            panels = _panels(group)
+            names = _panels(group)
             for axes, name in zip(
-                row.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+                row.subplots(1, len(names), squeeze=False)[0], names, strict=True
             ):
-                _panel(axes, group, name)
+                drawn_panels.append((axes, _panel(axes, group, name)))
+        below = "axes: logarithmic; line: least-squares fit of the logarithms"
         if len(enough) > len(shown):
-            left_out = f"{len(enough) - len(shown)} more groups in the table"
-            figure.supxlabel(left_out, fontsize=9, color=QUIET)
+            below += f"; {len(enough) - len(shown)} more groups stand in the table"
+        figure.supxlabel(below, fontsize=9, color=QUIET)
+        figure.draw_without_rendering()  # labels look for room where the points come to stand
+        for axes, labels in drawn_panels:
+            _label(axes, labels)
     return True
 
 
 def _panels(group: Group) -> list[str]:
     """The quantities that enough configurations of the group have, beside FLOPs."""
-    return [name for name in _AXES if len(pairs_of(group, "flops", name)[0]) >= MIN_CONFIGURATIONS]
+    return [name for name in _WORDS if len(pairs_of(group, "flops", name)[0]) >= MIN_CONFIGURATIONS]
 
 
 def _title(group: Group) -> str:
@@ -67,22 +73,31 @@ def _title(group: Group) -> str:
     return f"{group.where}; FLOPs counted at batch size {', '.join(map(str, counted))}"
 
 
-def _panel(axes: Any, group: Group, name: str) -> None:
-    x, y = pairs_of(group, "flops", name)
-    found = correlate(x, y)
+Labelled = list[tuple[float, float, str]]
+
+
+def _panel(axes: Any, group: Group, name: str) -> Labelled:
+    """One scatter plot; returns its points with their names."""
+    x_flops, y_base = pairs_of(group, "flops", name)
+    x_scale = scale_for(_UNITS["flops"], x_flops)
+    y_scale = _time_scale(y_base) if name == "seconds" else scale_for(_UNITS[name], y_base)
+    found = correlate(x_flops, y_base)
     axes.set_xscale("log")
     axes.set_yscale("log")
     if found.slope is not None:
-        ends = np.array([min(x), max(x)])
-        centre = np.mean(np.log(x)), np.mean(np.log(y))
+        ends = np.array([min(x_flops), max(x_flops)])
+        centre = np.mean(np.log(x_flops)), np.mean(np.log(y_base))
         fit = np.exp(centre[1] + found.slope * (np.log(ends) - centre[0]))
-        axes.plot(ends, fit, color=GREY, linewidth=1, zorder=1)
+        axes.plot(ends / x_scale.factor, fit / y_scale.factor, color=GREY, linewidth=1, zorder=1)
     points = [point for point in group.points if getattr(point, name) is not None]
+    places = [
+        (point.flops / x_scale.factor, getattr(point, name) / y_scale.factor) for point in points
+    ]
     for role, style in VARIANT_STYLES.items():
-        chosen = [point for point in points if point.role == role]
+        chosen = [place for place, p in zip(places, points, strict=True) if p.role == role]
         axes.plot(
-            [point.flops for point in chosen],
-            [getattr(point, name) for point in chosen],
+            [x for x, _ in chosen],
+            [y for _, y in chosen],
             label=role if chosen else None,
             linestyle="none",
             color=style["color"],
@@ -91,34 +106,71 @@ def _panel(axes: Any, group: Group, name: str) -> None:
             markeredgecolor=INK,
             markeredgewidth=0.5,
         )
-    if len(points) <= _MOST_LABELS:
-        _label(axes, points, name)
-    axes.margins(x=0.18, y=0.12)
+    axes.margins(x=0.2, y=0.15)
+    for axis in (axes.xaxis, axes.yaxis):
+        _ticks(axis)
     axes.grid(which="major")
-    axes.set_xlabel("FLOPs per sample")
-    what = "energy" if name == "energy_j" else "time"
+    axes.set_xlabel(f"{x_scale.unit} per sample")
     kind = " (modelled from time)" if name == "energy_j" and group.modelled else ""
-    axes.set_ylabel(f"{what}{kind}, {_AXES[name]}")
+    axes.set_ylabel(f"{_WORDS[name]}{kind}, {y_scale.unit} per sample")
     axes.set_title(_caption(found), loc="left", fontsize=9)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper left", fontsize=8)
+    models = {point.model for point in points}
+    return [
+        (*place, point.setting if len(models) == 1 else point.label)
+        for place, point in zip(places, points, strict=True)
+    ]
 
 
-def _label(axes: Any, points: Sequence[Point], name: str) -> None:
-    """Names beside the points, the model left out where all share it; every other one below."""
-    models = {point.label.partition(", ")[0] for point in points}
-    ordered = sorted(points, key=lambda point: (point.flops, getattr(point, name)))
-    for number, point in enumerate(ordered):
-        text = point.label.partition(", ")[2] if len(models) == 1 else point.label
-        above = number % 2 == 0
-        axes.annotate(
-            text,
-            (point.flops, getattr(point, name)),
-            xytext=(0, 8 if above else -14),
-            textcoords="offset points",
-            ha="center",
-            fontsize=7,
-            color=QUIET,
-        )
+def _time_scale(seconds: Sequence[float]) -> Scale:
+    return Scale(1.0, "s") if max(seconds) >= 1 else Scale(1e-3, "ms")
+
+
+def _ticks(axis: Any) -> None:
+    """A few plain numbers: round ones within two decades, powers of ten beyond."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(MaxNLocator(5) if high < 100 * low else LogLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def _label(axes: Any, points: Labelled) -> None:
+    """Names beside the points, each where it covers nothing; one that finds no room is left out."""
+    to_pixels = axes.transData.transform
+    unit = axes.figure.dpi / 72
+    marks = [tuple(to_pixels((x, y))) for x, y, _ in points]
+    frame = axes.get_window_extent()
+    taken = [(x - 5 * unit, y - 5 * unit, x + 5 * unit, y + 5 * unit) for x, y in marks]
+    taken.append(tuple(axes.get_legend().get_window_extent().extents))
+    for (x, y, text), (left, low) in zip(points, marks, strict=True):
+        width, height = len(text) * 4.2 * unit, 8 * unit
+        for dx, dy, side in (
+            (8, -3, "left"),
+            (-8, -3, "right"),
+            (0, 8, "center"),
+            (0, -14, "center"),
+        ):
+            start = left + dx * unit - {"left": 0, "right": width, "center": width / 2}[side]
+            box = (start, low + dy * unit, start + width, low + dy * unit + height)
+            inside = frame.x0 <= box[0] and box[2] <= frame.x1 and frame.y0 <= box[1]
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                axes.annotate(
+                    text,
+                    (x, y),
+                    xytext=(dx, dy),
+                    textcoords="offset points",
+                    ha=side,
+                    fontsize=7,
+                    color=QUIET,
+                )
+                break
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _caption(found: Correlation) -> str:
