@@ -175,17 +175,18 @@ def _print(shown: Shown) -> None:
     from alpine_cli.show import terminal
 
     out = console()
-    colour = out.is_terminal and not out.no_color and out.color_system is not None
+    colours = out.color_system if out.is_terminal and not out.no_color else None
+    styles = terminal.layer_styles(shown.pruned_layers, colours)
     for function in shown.functions:
         line = f"{function.name}: {terminal.heading(function)}"
         out.print(line, style="bold", markup=False, highlight=False)
         out.print()
-        if colour:
-            out.print(terminal.coloured(function, shown.pruned_layers), soft_wrap=True)
+        if styles:
+            out.print(terminal.coloured(function, styles), soft_wrap=True)
         else:
             typer.echo(terminal.marked(function))
         out.print()
-    out.print(terminal.legend(shown, colour=colour), soft_wrap=True)
+    out.print(terminal.legend(shown, styles), soft_wrap=True)
     for function in shown.functions:
         title = f"{function.name}: " if len(shown.functions) > 1 else ""
         out.print(f"\n{title}tokens entering each layer", markup=False, highlight=False)

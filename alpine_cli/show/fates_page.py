@@ -14,12 +14,17 @@ from markupsafe import Markup
 
 from alpine_cli.report.page import page
 from alpine_cli.show.fates import Fate, FunctionFate, Shown
-from alpine_cli.show.layout import ink_on, layer_colours, pieces
+from alpine_cli.show.layout import harmless, ink_on, layer_colours, piece_layer, pieces
 from alpine_cli.show.page_parts import asset, bars, render
-from alpine_cli.show.terminal import harmless, heading, piece_layer
+from alpine_cli.show.terminal import heading
 
 __all__ = ["fates_page"]
 
+_CHOICES = {
+    "band": "A token goes where the attention it receives lies outside a band around the mean of"
+    " its function",
+    "floor": "A token goes where the attention it receives lies far below the mean of its function",
+}
 _CHART_HEIGHT, _CHART_STEP = 120.0, 32.0
 
 
@@ -29,6 +34,7 @@ def fates_page(shown: Shown) -> str:
     colours = layer_colours(shown.pruned_layers)
     body = render(
         "fates.html",
+        choice=_CHOICES.get(shown.pruning.rule, f"The rule is “{shown.pruning.rule}”"),
         shown=shown,
         functions=[_function(function) for function in shown.functions],
         layers=[

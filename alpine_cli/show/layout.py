@@ -10,12 +10,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Piece", "Placed", "ink_on", "layer_colours", "pieces"]
+__all__ = [
+    "Fated",
+    "Piece",
+    "Placed",
+    "harmless",
+    "ink_on",
+    "layer_codes",
+    "layer_colours",
+    "piece_layer",
+    "pieces",
+]
 
 # Nine steps of viridis (van der Walt and Smith, CC0) without its two darkest: lightness grows
 # evenly, so that the order of layers survives colour blindness and grey print.
 _RAMP = ("#433e85", "#38588c", "#2d708e", "#25858e", "#1e9b8a", "#2ab07f", "#52c569", "#86d549",
          "#c2df23", "#fde725")  # fmt: skip
+
+_PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n\r"}
+_PICTURES |= {0x7F: "␡", 0x0D: "␍"} | dict.fromkeys(range(0x80, 0xA0), "�")
+
+# The same course through the 256 colours of xterm, each clearly another than its neighbours.
+_XTERM = (54, 61, 26, 31, 37, 36, 35, 71, 77, 113, 149, 184, 220, 229)
 
 
 class Placed(Protocol):
@@ -28,6 +44,14 @@ class Placed(Protocol):
     @property
     def end(self) -> int | None:
         """Character after the last."""
+
+
+class Fated(Placed, Protocol):
+    """Something placed that a layer may have removed."""
+
+    @property
+    def layer(self) -> int | None:
+        """The layer that removed it; None: it stayed."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +100,21 @@ def pieces(source: str, tokens: Sequence[Placed], cut_at: int | None = None) -> 
     return found
 
 
+def harmless(text: str) -> str:
+    """The text with control characters as visible signs; line ends stay line ends."""
+    return text.replace("\r\n", "\n").translate(_PICTURES)
+
+
+def piece_layer(piece: Piece, tokens: Sequence[Fated]) -> tuple[bool, int | None]:
+    """Whether tokens stand for the piece, and the layer that took out the last of them.
+
+    A character that several tokens share counts as gone once all of them are; None: one stayed.
+    """
+    layers = [tokens[index].layer for index in piece.tokens]
+    gone = [layer for layer in layers if layer is not None]
+    return bool(layers), max(gone) if layers and len(gone) == len(layers) else None
+
+
 def layer_colours(pruned: Sequence[int]) -> dict[int, str]:
     """A colour per pruning layer as "#rrggbb": early layers dark, late ones bright."""
     count = len(pruned)
@@ -83,6 +122,15 @@ def layer_colours(pruned: Sequence[int]) -> dict[int, str]:
         layer: _between(number / (count - 1) if count > 1 else 0.4)
         for number, layer in enumerate(pruned)
     }
+
+
+def layer_codes(pruned: Sequence[int]) -> dict[int, int] | None:
+    """As `layer_colours`, in codes of xterm's 256 colours; None where they are too few to tell."""
+    count = len(pruned)
+    if count > len(_XTERM):
+        return None
+    spread = [round(number * (len(_XTERM) - 1) / max(1, count - 1)) for number in range(count)]
+    return {layer: _XTERM[at] for layer, at in zip(pruned, spread, strict=True)}
 
 
 def _between(share: float) -> str:

@@ -86,7 +86,8 @@ def load_subject(path: Path, **overrides: str | float | None) -> ShowSubject:
     """
     checkpoint = load_checkpoint(path)
     asked = {name: value for name, value in overrides.items() if value is not None}
-    pruning = PruningConfig.from_dict({**checkpoint.pruning, **asked})
+    # A head may read one token only; what is shown is what all layers make of all tokens.
+    pruning = PruningConfig.from_dict({**checkpoint.pruning, **asked, "output": "tokens"})
     if pruning.layers == "none":
         raise ConfigError(
             f"{path}: prunes no layer, so every token stays; pass --layers even, for example"

@@ -12,30 +12,29 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from alpine_cli.show.fates import Answer, Fate, FunctionFate, Shown
-from alpine_cli.show.layout import Piece, ink_on, layer_colours, pieces
+from alpine_cli.show.fates import Answer, FunctionFate, Shown
+from alpine_cli.show.layout import (
+    Piece,
+    harmless,
+    ink_on,
+    layer_codes,
+    layer_colours,
+    piece_layer,
+    pieces,
+)
 
-__all__ = ["answer_lines", "coloured", "heading", "legend", "length_lines", "marked", "piece_layer"]
+__all__ = [
+    "answer_lines",
+    "coloured",
+    "heading",
+    "layer_styles",
+    "legend",
+    "length_lines",
+    "marked",
+]
 
 _BAR = 40
 _CUT_LINES = 12
-_PICTURES = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n\r"}
-_PICTURES |= {0x7F: "␡", 0x0D: "␍"} | dict.fromkeys(range(0x80, 0xA0), "�")
-
-
-def harmless(text: str) -> str:
-    """The text with control characters as visible signs; line ends stay line ends."""
-    return text.replace("\r\n", "\n").translate(_PICTURES)
-
-
-def piece_layer(piece: Piece, tokens: tuple[Fate, ...]) -> tuple[bool, int | None]:
-    """Whether tokens stand for the piece, and the layer that took out the last of them.
-
-    A character that several tokens share counts as gone once all of them are; None: one stayed.
-    """
-    layers = [tokens[index].layer for index in piece.tokens]
-    gone = [layer for layer in layers if layer is not None]
-    return bool(layers), max(gone) if layers and len(gone) == len(layers) else None
 
 
 def heading(function: FunctionFate) -> str:
@@ -50,10 +49,29 @@ def heading(function: FunctionFate) -> str:
     return text
 
 
-def coloured(function: FunctionFate, pruned: tuple[int, ...]) -> Text:
+def layer_styles(pruned: tuple[int, ...], colour_system: str | None) -> dict[int, str] | None:
+    """rich's style of each layer; None where the terminal has too few colours to tell them apart.
+
+    Args:
+        pruned: indices of the layers that prune.
+        colour_system: of rich's console; None: no colours.
+    """
+    grounds = layer_colours(pruned)
+    inks = {layer: ink_on(ground) for layer, ground in grounds.items()}
+    if colour_system == "truecolor":
+        return {layer: f"{inks[layer]} on {ground}" for layer, ground in grounds.items()}
+    codes = layer_codes(pruned) if colour_system == "256" else None
+    if codes is None:
+        return None
+    return {
+        layer: f"{'black' if inks[layer] == '#000000' else 'bright_white'} on color({code})"
+        for layer, code in codes.items()
+    }
+
+
+def coloured(function: FunctionFate, styles: dict[int, str]) -> Text:
     """The source, every removed token on the colour of its layer."""
-    colours = layer_colours(pruned)
-    text = Text()
+    text = Text(tab_size=4)
     for piece in _pieces(function):
         shown = harmless(piece.text)
         has_tokens, layer = piece_layer(piece, function.tokens)
@@ -64,10 +82,11 @@ def coloured(function: FunctionFate, pruned: tuple[int, ...]) -> Text:
         elif layer is None:
             text.append(shown, style="bold")
         else:
-            style = f"{ink_on(colours[layer])} on {colours[layer]}"
-            for line in _with_line_ends(shown).splitlines(keepends=True):
+            if not shown.strip():  # a line end that is a token would be invisible
+                shown = shown.replace("\n", "↵\n")
+            for line in shown.splitlines(keepends=True):
                 body = line.rstrip("\n")  # a coloured line end would paint the rest of the row
-                text.append(body, style=style)
+                text.append(body, style=styles[layer])
                 text.append(line[len(body) :])
     return text
 
@@ -90,18 +109,15 @@ def marked(function: FunctionFate) -> str:
         gap = ""
         if piece.cut:
             out.append(f"⟪{_shortened(shown)}⟫")
-        elif layer is not None and not goes_on:
-            out.append(f"‹{layer}:{_with_line_ends(shown)}")
+        elif layer is None:
+            out.append(shown)
         else:
-            out.append(shown if layer is None else _with_line_ends(shown))
+            if not shown.strip() and "\n" in shown:
+                shown, gap = shown.replace("\n", "↵"), "\n"
+            out.append(shown if goes_on else f"‹{layer}:{shown}")
         open_layer = None if piece.cut else layer
     out.append("›" if open_layer is not None else "")
     return "".join([*out, gap])
-
-
-def _with_line_ends(text: str) -> str:
-    """A removed token that is a line end, made visible."""
-    return text if text.strip() else text.replace("\n", "↵\n")
 
 
 def _pieces(function: FunctionFate) -> list[Piece]:
@@ -117,17 +133,17 @@ def _shortened(text: str) -> str:
     return "".join(lines[:_CUT_LINES]) + f"… {len(lines) - _CUT_LINES:,} more lines\n"
 
 
-def legend(shown: Shown, *, colour: bool) -> Text:
-    """What the colours (or the marks) say, in words."""
+def legend(shown: Shown, styles: dict[int, str] | None) -> Text:
+    """What the colours, or without `styles` the marks, say in words."""
     cut = any(function.read.tokens_cut for function in shown.functions)
     text = Text()
-    if not colour:
+    if styles is None:
         text.append(f"‹n:…› {shown.verb} in layer n; unmarked: stayed to the end")
         text.append("; ⟪…⟫ not read, the function is too long" if cut else "")
         return text
     text.append(f"{shown.verb} in layer ")
-    for layer, ground in layer_colours(shown.pruned_layers).items():
-        text.append(f" {layer} ", style=f"{ink_on(ground)} on {ground}")
+    for layer, style in styles.items():
+        text.append(f" {layer} ", style=style)
     text.append("  ")
     text.append("bold", style="bold")
     text.append(": stayed to the end")

@@ -77,7 +77,7 @@
     seen.classList.add("seen");
     const f = Number(token.closest("[data-f]").dataset.f);
     const parts = token.dataset.i.split(" ").map(Number).flatMap((position) => describe(f, position));
-    const about = element("p", "Attention received in each layer that prunes; the shaded band stays.", "quiet");
+    const about = element("p", "Attention received in each layer that scores tokens; the shaded band stays.", "quiet");
     detail.replaceChildren(...parts, about);
     detail.hidden = false;
   }
