@@ -147,6 +147,8 @@ def pool(values: Sequence[float], *, on_log: bool = False, level: float = 0.95) 
     data = np.log(values) if on_log else np.asarray(values, dtype=float)
     back: Callable[[float], float] = math.exp if on_log else float
     n, mean = len(data), float(np.mean(data))
+    if np.ptp(data) <= 1e-12 * abs(mean):  # equal but for rounding
+        data = np.full(n, mean)
     if n < 2:
         return Pooled(back(mean), n=n, reason="one seed: no interval")
     reach = float(stats.t.ppf((1 + level) / 2, n - 1) * np.std(data, ddof=1) / math.sqrt(n))

@@ -87,7 +87,8 @@ def build_report(
     manifest.claim(output, earlier, ())
     with tempfile.TemporaryDirectory(dir=output, prefix=manifest.WORKSHOP) as folder:
         made = Path(folder)
-        _write_all(results, problems, remarks, made)
+        named = [_short(problem, results_dirs) for problem in problems]
+        _write_all(results, named, remarks, made)
         names = sorted(p.relative_to(made).as_posix() for p in made.rglob("*") if p.is_file())
         manifest.claim(output, earlier, names)
         for name in names:
@@ -125,6 +126,13 @@ def _read(directories: Sequence[Path]) -> tuple[list[Result], list[str]]:
         raise DataError("; ".join(empty) or "no directory of results was given")
     ordered = sorted(results.values(), key=lambda result: (result.created, result.id))
     return ordered, [*problems, *empty]
+
+
+def _short(problem: str, directories: Sequence[Path]) -> str:
+    """A problem as a report names it: it may be published, and no folder of its maker with it."""
+    for directory in directories:
+        problem = problem.replace(str(directory), directory.name or str(directory))
+    return problem
 
 
 def _write_all(

@@ -23,7 +23,7 @@ from alpine_cli.report.result_tables import (
     to_table,
 )
 from alpine_cli.report.seed_tables import seed_table
-from alpine_cli.report.summary import title_of
+from alpine_cli.report.setting import describe_cell
 from alpine_cli.report.tables import Table
 from alpine_cli.results import Result
 
@@ -52,6 +52,11 @@ class Chapter:
     pictures: list[Picture] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
+    @property
+    def holds_something(self) -> bool:
+        """Whether there is anything to show."""
+        return bool(self.tables or self.pictures or self.remarks)
+
 
 @dataclass(frozen=True)
 class Document:
@@ -60,20 +65,28 @@ class Document:
     Attributes:
         chapters: across results, the overview first; none is empty.
         sections: one per result, oldest first.
+        closing: chapters that look beyond these results; none is empty.
         problems: files that were left out, and why.
         remarks: what holds for all of it, e.g. that CO2 was recomputed.
     """
 
     chapters: list[Chapter]
     sections: list[Section]
+    closing: list[Chapter]
     problems: list[str]
     remarks: list[str]
 
     @property
     def tables(self) -> list[Table]:
         """Every table that is not a mere listing, in the order of the report."""
-        across = [table for chapter in self.chapters for table in chapter.tables]
-        return [*across, *[table for section in self.sections for table in section.tables]]
+        parts: list[Chapter | Section] = [*self.chapters, *self.sections, *self.closing]
+        return [table for part in parts for table in part.tables]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Every picture, in the order of the report."""
+        parts: list[Chapter | Section] = [*self.chapters, *self.sections, *self.closing]
+        return [picture for part in parts for picture in part.pictures]
 
 
 def make_document(
@@ -93,14 +106,17 @@ def make_document(
             overview,
             remarks=told_apart if len(results) > 1 else [],
         ),
-        _energy_chapter(results, pictures),
         Chapter("seeds", "Over fine-tuning seeds", [seed_table(group) for group in groups]),
         Chapter("batch-sizes", "Across batch sizes", batch_size_tables(results)),
+    ]
+    closing = [
+        _energy_chapter(results, pictures),
         Chapter("paper", "Beside the paper's tables", paper_tables(results)),
     ]
     return Document(
-        [c for c in chapters if c.tables or c.pictures or c.remarks],
+        [chapter for chapter in chapters if chapter.holds_something],
         [_section(result, pictures) for result in results],
+        [chapter for chapter in closing if chapter.holds_something],
         list(problems),
         list(remarks),
     )
@@ -122,7 +138,7 @@ def _section(result: Result, pictures: Sequence[Picture]) -> Section:
     tables = [first, lengths_table(result), speed_by_length_table(result)]
     return Section(
         result=result,
-        title=title_of(result),
+        title=describe_cell(result),
         findings=findings(result),
         tables=[table for table in tables if table is not None and table.rows],
         provenance=provenance_table(result),

@@ -39,6 +39,9 @@ def write_workbook(document: Document, path: Path) -> None:
         for section in document.sections:
             for table in section.tables:
                 writer.table_sheet(table, section)
+        for chapter in document.closing:
+            for table in chapter.tables:
+                writer.table_sheet(table)
         results = [section.result for section in document.sections]
         writer.rows_sheet("Figures", "Every figure of every result", figure_rows(results))
         writer.rows_sheet("Comparisons", "Every comparison", comparison_rows(results))

@@ -12,6 +12,7 @@ from alpine_cli.report.document import Document
 from alpine_cli.report.inline_svg import inline_svg
 from alpine_cli.report.page import asset, page, template_environment
 from alpine_cli.report.pictures import Picture, slug
+from alpine_cli.report.summary import title_of
 from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.report.tidy import environment_rows
 from alpine_cli.results import Provenance, Result
@@ -45,14 +46,13 @@ def to_html(document: Document, directory: Path) -> str:
         "marked": _marked,
     }
     sections = document.sections
-    pictures = [p for chapter in document.chapters for p in chapter.pictures]
-    pictures += [p for section in sections for p in section.pictures]
     body = environment.get_template("report.html").render(
         document=document,
         marks=list(_MARKS.values()),
         span=_span([section.result for section in sections]),
-        drawings={(p.name, p.about): _drawing(p, directory) for p in pictures},
+        drawings={(p.name, p.about): _drawing(p, directory) for p in document.pictures},
         facts={section.result.id: _facts(section.result) for section in sections},
+        titles={section.result.id: title_of(section.result) for section in sections},
         commands={s.result.id: shlex.join(s.result.command) for s in sections},
     )
     return page(_TITLE, Markup(body), script=asset("report.js"), style=asset("report.css"))

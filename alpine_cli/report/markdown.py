@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from alpine_cli.report.document import Chapter, Document, Section
 from alpine_cli.report.pictures import Picture
+from alpine_cli.report.summary import title_of
 from alpine_cli.report.tables import Table
 
 __all__ = ["markdown_table", "table_to_markdown", "to_markdown"]
@@ -23,6 +24,8 @@ def to_markdown(document: Document) -> str:
         lines += _chapter(chapter)
     for section in document.sections:
         lines += _section(section)
+    for chapter in document.closing:
+        lines += _chapter(chapter)
     return "\n".join(lines)
 
 
@@ -41,7 +44,7 @@ def _section(section: Section) -> list[str]:
         f"## {_text(section.title)}",
         "",
         _text(
-            f"{result.kind} {result.id}, {result.created:%Y-%m-%d %H:%M} UTC,"
+            f"{title_of(result)}; {result.kind} {result.id}, {result.created:%Y-%m-%d %H:%M} UTC,"
             f" {environment.cpu_model}, {environment.threads} threads, {gpus},"
             f" torch {environment.versions.get('torch', '?')},"
             f" device {result.settings.get('device', '?')}"
@@ -55,7 +58,7 @@ def _section(section: Section) -> list[str]:
     if result.cautions:
         lines += ["Mind:", "", *[f"- {_text(str(caution))}" for caution in result.cautions], ""]
     for table in section.tables:
-        if table.title != section.title:
+        if not table.key.startswith("summary-"):
             lines += [f"### {_text(table.title)}", ""]
         lines += [table_to_markdown(table), ""]
     lines += _pictures(section.pictures)

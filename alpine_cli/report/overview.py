@@ -6,12 +6,12 @@ shows, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from alpine_cli.report.aggregate import is_metric
 from alpine_cli.report.findings import points_text, ratio_text, style_of
-from alpine_cli.report.setting import Setting, describe_pruning, setting_of
+from alpine_cli.report.setting import Setting, describe_pruning, setting_of, training_seed_of
 from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.results import Comparison, Result
 
@@ -34,20 +34,20 @@ def overview_table(results: Iterable[Result]) -> Table | None:
     compared = [result for result in results if _compares(result)]
     if not compared:
         return None
-    places = list(dict.fromkeys(_place(result) for result in compared))
-    columns = [Column(name, numeric=False) for name in ("model", "task", "pruning")]
-    if len(places) > 1:
-        columns.append(Column("where", numeric=False))
+    # What all results share is said once, below.
+    axes = {name: of for name, of in _AXES.items() if len(set(map(of, compared))) > 1}
+    shared = [of(compared[0]) for name, of in _AXES.items() if name not in axes]
+    columns = [Column(name, numeric=False) for name in ("model", "task", "pruning", *axes)]
     columns += [Column("result", numeric=False), *[Column(title) for title in COLUMNS]]
     rows = []
     for result in compared:
         subject = result.subject
         row = [Cell(subject.model), Cell(subject.task), Cell(describe_pruning(result))]
-        if len(places) > 1:
-            row.append(Cell(_place(result)))
+        row += [Cell(of(result)) for of in axes.values()]
         row += [Cell(result.id), *[change_cell(result, title) for title in COLUMNS]]
         rows.append(row)
-    notes = [f"All at {places[0]}."] if len(places) == 1 else []
+    told = ", ".join(word for word in shared if word)
+    notes = [f"All with {told}."] if told else []
     notes += [
         "Pruned against unpruned on the same engine: accuracy as a difference in points, all else"
         " as the ratio pruned / unpruned. In brackets: 95 % confidence intervals.",
@@ -61,11 +61,23 @@ def _compares(result: Result) -> bool:
     return any((c.variant, c.baseline) == ("pruned", "unpruned") for c in result.comparisons)
 
 
-def _place(result: Result) -> str:
-    settings, gpus = result.settings, result.environment.gpus
-    device = str(settings.get("device", "device not said"))
+def _batch(result: Result) -> str:
+    size = result.settings.get("batch_size")
+    return "" if size is None else f"batch {size}"
+
+
+def _seed(result: Result) -> str:
+    seed = training_seed_of(result)
+    return "" if seed is None else f"seed {seed}"
+
+
+def _machine(result: Result) -> str:
+    gpus, device = result.environment.gpus, str(result.settings.get("device", ""))
     name = gpus[0].name if gpus and device.startswith("cuda") else result.environment.cpu_model
-    return f"batch {settings.get('batch_size', 'not said')}, {device} ({name})"
+    return f"{device} ({name})" if device else name
+
+
+_AXES: dict[str, Callable[[Result], str]] = {"batch": _batch, "seed": _seed, "device": _machine}
 
 
 def change_cell(result: Result, title: str) -> Cell:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from alpine_cli.report.findings import style_of
-from alpine_cli.report.summary import SummaryRow, summarise, title_of
+from alpine_cli.report.setting import describe_cell
+from alpine_cli.report.summary import SummaryRow, summarise
 from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.results import Result, Series
 
@@ -46,7 +47,8 @@ def to_table(result: Result) -> Table:
         " interval.",
         *reasons,
     ]
-    return Table(f"summary-{result.id}", title_of(result), columns, rows, notes)
+    title = f"{describe_cell(result)}, {result.subject.data} {result.subject.split}"
+    return Table(f"summary-{result.id}", title, columns, rows, notes)
 
 
 def _value_cell(row: SummaryRow, variant: str) -> Cell:

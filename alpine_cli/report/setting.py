@@ -8,7 +8,7 @@ from typing import Any
 
 from alpine_cli.results import Result
 
-__all__ = ["Setting", "describe_pruning", "setting_of"]
+__all__ = ["Setting", "describe_cell", "describe_pruning", "setting_of", "training_seed_of"]
 
 # Of a result's settings, those that move a figure.
 _OPTIONS = ("flops_batch_size", "training_batch_size", "timed_samples", "dtype", "precision")
@@ -88,3 +88,21 @@ def describe_pruning(result: Result) -> str:
         if name not in ("layers", "alpha") and value is not None and value != usual.get(name):
             words.append(f"{name} {value}")
     return ", ".join(words)
+
+
+def describe_cell(result: Result) -> str:
+    """What tells a result from its neighbours: "codebert, clone-detection: even, α 1, batch 32"."""
+    words = [] if result.kind in ("sweep", "tune", "training") else [describe_pruning(result)]
+    if "batch_size" in result.settings:
+        words.append(f"batch {result.settings['batch_size']}")
+    seed = training_seed_of(result)
+    if seed is not None:
+        words.append(f"seed {seed}")
+    told = f": {', '.join(words)}" if words else ""
+    return f"{result.subject.model}, {result.subject.task}{told}"
+
+
+def training_seed_of(result: Result) -> int | None:
+    """The seed of the fine-tuning of the pruned checkpoint, or of the only one there is."""
+    variant = result.variants.get("pruned") or next(iter(result.variants.values()), None)
+    return None if variant is None else variant.training_seed
