@@ -1,4 +1,4 @@
-"""`alpine measure-memory`: peak memory of inference and of a training step."""
+"""`alpine measure-memory`: peak memory of inference and training; the largest batch that fits."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from alpine_cli.cli._common import (
     LayersOption,
     LimitOption,
 )
+from alpine_cli.errors import ConfigError
 
 __all__ = ["measure_memory"]
 
@@ -43,6 +44,23 @@ def measure_memory(
     training_batch_size: Annotated[
         int, typer.Option("--training-batch-size", min=1, help="Samples of that training step.")
     ] = 8,
+    find_batch_size: Annotated[
+        bool,
+        typer.Option(
+            "--find-batch-size",
+            help="Instead of peaks, search the largest batch that fits, from --batch-size and"
+            " --training-batch-size on.",
+        ),
+    ] = False,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-limit",
+            metavar="BYTES",
+            help="With --find-batch-size: what it has to fit into, such as 4GiB; default: half of"
+            " the available memory, or the whole GPU.",
+        ),
+    ] = None,
     seed: m.SeedOption = 0,
     output: m.ResultsOption = Path("results"),
     json_: JsonOption = False,
@@ -53,8 +71,19 @@ def measure_memory(
     On CUDA the allocator's peaks, on the CPU the peak resident set, with
     and without what the process held before the first batch.
 
-        alpine measure-memory --checkpoint ckpt.pt --batch-size 16
+        [bold]alpine measure-memory --checkpoint ckpt.pt --batch-size 16[/]
+
+    With --find-batch-size, how many of the longest samples fit at once:
+
+        [bold]alpine measure-memory --checkpoint ckpt.pt --find-batch-size --memory-limit 4GiB[/]
     """
+    limit_bytes = None
+    if memory_limit is not None:
+        from alpine_cli.measure.memory_limit import parse_bytes
+
+        if not find_batch_size:
+            raise ConfigError("--memory-limit: goes with --find-batch-size")
+        limit_bytes = parse_bytes(memory_limit)
     m.measure(
         ("memory",),
         output=output,
@@ -76,5 +105,7 @@ def measure_memory(
         memory_runs=memory_runs,
         training_memory=training_memory,
         training_batch_size=training_batch_size,
+        find_batch_size=find_batch_size,
+        memory_limit=limit_bytes,
         seed=seed,
     )

@@ -29,12 +29,20 @@ from typing import Any
 import alpine_cli.errors as error_classes
 from alpine_cli.errors import AlpineError, MeasurementError
 
-__all__ = ["OnProgress", "run_isolated", "worker_environment"]
+__all__ = ["OnProgress", "WorkerDied", "run_isolated", "worker_environment"]
 
 OnProgress = Callable[[int, int, str], None]
 
 _TAIL_LINES = 15
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class WorkerDied(MeasurementError):
+    """A worker ended without an answer; `status` as of subprocess: negative for a signal."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def worker_environment(threads: int | None) -> dict[str, str]:
@@ -72,8 +80,8 @@ def run_isolated(
         module: the module to run (tests put a stand-in here).
 
     Raises:
-        MeasurementError: the worker died; the message holds the signal or exit status and the
-            last lines it wrote.
+        WorkerDied: the worker died; the message holds the signal or exit status and the last
+            lines it wrote.
         AlpineError: the worker stopped with an error of alpine; the same class is raised here.
     """
     with tempfile.TemporaryDirectory(prefix="alpine-measure-") as folder:
@@ -89,7 +97,7 @@ def run_isolated(
             if "error" in loaded:
                 raise _revive(loaded["error"])
             return loaded
-    raise MeasurementError(_describe_death(measure, status, tail))
+    raise WorkerDied(_describe_death(measure, status, tail), status)
 
 
 def _run(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from alpine_cli.measure.batch_search import find_batch_sizes
 from alpine_cli.measure.carbon import GridIntensity
 from alpine_cli.measure.isolation import run_isolated
 from alpine_cli.measure.memory_trials import measure_memory_trials
@@ -49,6 +50,8 @@ def _flops(cell: Cell, progress: Progress) -> Part:
 
 
 def _memory(cell: Cell, progress: Progress) -> Part:
+    if cell.plan.options.find_batch_size:
+        return find_batch_sizes(cell.plan, progress, run_isolated)
     return measure_memory_trials(cell.plan, progress, cell.kept, run_isolated)
 
 

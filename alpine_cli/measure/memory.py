@@ -16,7 +16,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 import torch
 
+from alpine_cli.measure.training_step import TrainingRun
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import (
     Batch,
@@ -33,13 +34,13 @@ from alpine_cli.measure.workload import (
     synchronise,
 )
 
-__all__ = ["ALLOCATOR", "MEMORY_FIGURES", "PeakRss", "measure_memory"]
+__all__ = ["ALLOCATOR", "MEMORY_FIGURES", "PeakRss", "infer", "measure_memory", "train"]
 
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 """Environment of memory workers: blocks from 64 KiB on go back to the system when freed."""
 
 _BATCHES = 4
-_TRAINING_STEPS = 2  # the first allocates gradients and optimiser state, the second stands on them
+_TRAINING_STEPS = 2
 
 # name -> (unit, what it is); one worker answers those that fit its device and purpose.
 MEMORY_FIGURES: dict[str, str] = {
@@ -96,8 +97,8 @@ def measure_memory(request: Mapping[str, Any]) -> dict[str, Any]:
     batches = variant.batches(workload.request.batch_size, workload.request.seed)
     batches.sort(key=lambda batch: batch.input_ids.numel(), reverse=True)
     if request["purpose"] == "training":
-        return _peaks(variant, batches[:1], _train)
-    return _peaks(variant, batches[:_BATCHES], _infer)
+        return _peaks(variant, batches[:1], train)
+    return _peaks(variant, batches[:_BATCHES], infer)
 
 
 def _peaks(variant: LoadedVariant, batches: list[Batch], work: Any) -> dict[str, Any]:
@@ -123,22 +124,15 @@ def _peaks(variant: LoadedVariant, batches: list[Batch], work: Any) -> dict[str,
     return {"bytes": found, "peak_was_reset": rss.is_reset}
 
 
-def _infer(variant: LoadedVariant, batches: list[Batch]) -> None:
+def infer(variant: LoadedVariant, batches: Sequence[Batch]) -> None:
+    """One forward pass over each batch."""
     with torch.inference_mode():
         for batch in batches:
             variant.forward(batch)
 
 
-def _train(variant: LoadedVariant, batches: list[Batch]) -> None:
-    """Forward, backward and AdamW on the largest batch, in training mode, twice."""
-    variant.model.train()
-    optimiser = torch.optim.AdamW(variant.model.parameters(), lr=1e-6)
+def train(variant: LoadedVariant, batches: Sequence[Batch]) -> None:
+    """Two rounds of training steps: the second stands on gradients and optimiser state."""
+    run = TrainingRun(variant)
     for _ in range(_TRAINING_STEPS):
-        for batch in batches:
-            labels_B = torch.tensor(
-                [variant.encoded.labels[i] for i in batch.indices], device=variant.device
-            )
-            logits_B2 = variant.forward(batch)
-            torch.nn.functional.cross_entropy(logits_B2.float(), labels_B).backward()
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        run.run(batches)

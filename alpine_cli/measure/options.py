@@ -41,6 +41,8 @@ class MeasureOptions:
         training_memory, training_throughput, training_energy: measure training steps, too.
         training_batch_size: their samples; training keeps every layer's activations, so that the
             batch size of inference would not fit on many machines.
+        find_batch_size: instead of peaks, search the largest batch that fits.
+        memory_limit: into how many bytes; None: half of what is available, or the whole GPU.
         latency: measure batch size 1, too.
         anatomy: take the speed-up apart, too.
         timed_samples: time passes over about so many samples, evenly spaced over the lengths of
@@ -72,6 +74,8 @@ class MeasureOptions:
     training_throughput: bool = True
     training_energy: bool = True
     training_batch_size: Count = 8
+    find_batch_size: bool = False
+    memory_limit: Count | None = None
     latency: bool = True
     anatomy: bool = True
     timed_samples: Count | None = 256

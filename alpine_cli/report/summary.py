@@ -51,6 +51,8 @@ _ONLY_IN = {
     "latency_p50": ("throughput", "  latency, median"),
     "latency_p90": ("throughput", "  latency, 90th percentile"),
     "latency_p99": ("throughput", "  latency, 99th percentile"),
+    "inference_largest_batch": ("memory", "largest batch, inference"),
+    "training_largest_batch": ("memory", "largest batch, training"),
     "inference_memory_process": ("memory", "whole process, inference"),
     "training_memory_process": ("memory", "whole process, training step"),
     "inference_memory_cuda_allocated": ("memory", "GPU memory with weights, inference"),
