@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from alpine_cli.report.formatting import format_value
 from alpine_cli.report.paper_cells import label
 from alpine_cli.report.paper_lengths import length_table
 from alpine_cli.report.paper_memory import memory_table
@@ -105,7 +104,7 @@ def _claims() -> Table:
                 label(claim.says, published=True),
                 label(claim.where, published=True),
                 Cell(f"{claim.published:g}", claim.published, style="published"),
-                Cell(format_value(value), value),
+                Cell(f"{value:,.4g}", value),
                 Cell(claim.unit),
                 Cell("holds" if claim.holds else "does not agree"),
                 Cell(claim.remark),

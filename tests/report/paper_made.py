@@ -56,7 +56,9 @@ def pruning(layers: str = "all", **changes: Any) -> dict[str, Any]:
     return {**settings, "engine": "packed", **changes}
 
 
-def variant(settings: dict[str, Any] | None, checkpoint: str = "a", seed: int | None = 123456):
+def variant(
+    settings: dict[str, Any] | None, checkpoint: str = "a", seed: int | None = 123456
+) -> Variant:
     return Variant(
         checkpoint="run/ckpt.pt",
         checkpoint_sha256=checkpoint * 64,
@@ -158,4 +160,32 @@ def faster(ratio: float, low: float, high: float, name: str = "throughput") -> C
         interval=Interval(low=low, high=high, method="made"),
         verdict="better",
         method="made",
+    )
+
+
+def training(
+    number: int,
+    layers: str,
+    seconds: float,
+    *,
+    model: str = "codebert",
+    task: str = "defect-detection",
+    gpu: str | None = "NVIDIA A100-SXM4-80GB",
+    co2: float = 100.0,
+    **train: Any,
+) -> Result:
+    """What a fine-tuning run writes: one variant, its time and CO2."""
+    name = "unpruned" if layers == "none" else "pruned"
+    config = {"train": {"epochs": 5, "batch_size": 32, "max_length": 512, **train}}
+    return bench(
+        number,
+        model=model,
+        task=task,
+        kind="training",
+        split="train",
+        samples=21854 if task == "defect-detection" else 90102,
+        variants={name: variant(pruning(layers))},
+        values={name: {"finetuning_seconds": seconds, "finetuning_co2": co2}},
+        settings={"config": config},
+        gpu=gpu,
     )
