@@ -1,7 +1,7 @@
 """A result as people read it in a terminal: one table, what it means in sentences, what to mind.
 
-On a narrow terminal the columns that explain (how a figure was taken, what the engine alone gains)
-are left out rather than wrapped; the result file and `alpine report` have them.
+On a narrow terminal columns are left out rather than figures cut: how a figure was taken, what the
+engine alone gains over stock transformers. The result file and `alpine report` have them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from alpine_cli.report.summary import SummaryRow
-    from alpine_cli.report.tables import Table
     from alpine_cli.results import Caution, Result
 
-__all__ = ["print_cautions", "print_result", "print_tables"]
+__all__ = ["print_cautions", "print_cells", "print_result"]
 
 _VERDICT_STYLE = {"better": "green", "worse": "red"}
 _SHORT_VERDICT = {"no difference shown": "undecided"}
@@ -63,14 +62,16 @@ def print_cautions(cautions: Iterable[Caution]) -> None:
             _plain(out, f"      remedy: {caution.remedy}", style="yellow")
 
 
-def print_tables(tables: Sequence[Table]) -> None:
-    """Tables of `report.tables`, as made by `report.session_tables`."""
+def print_cells(results: Sequence[Result]) -> None:
+    """Several results of one session: a row per cell, and over seeds where there are several."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    from alpine_cli.report.session_tables import session_tables
+
     out = console()
-    for table in tables:
+    for table in session_tables(results, narrow=out.width < _WIDE):
         drawn = RichTable(
             title=table.title,
             title_justify="left",
@@ -105,8 +106,8 @@ def _summary_table(result: Result, rows: Sequence[SummaryRow], *, wide: bool) ->
 
     from alpine_cli.report.summary import title_of
 
-    variants = list(result.variants)
-    has_pruned = "pruned" in variants
+    has_pruned = "pruned" in result.variants
+    variants = [name for name in result.variants if wide or not has_pruned or name != "stock"]
     table = RichTable(
         title=title_of(result),
         title_justify="left",
@@ -119,15 +120,16 @@ def _summary_table(result: Result, rows: Sequence[SummaryRow], *, wide: bool) ->
     for variant in variants:
         table.add_column(variant, justify="right", no_wrap=True)
     if has_pruned:
-        table.add_column(
-            Text("pruned / unpruned\nmetrics: difference"), justify="right", no_wrap=True
-        )
+        head = "pruned / unpruned\nmetrics: difference" if wide else "pruned / unpruned"
+        table.add_column(Text(head), justify="right", no_wrap=True)
         table.add_column("pruning is", no_wrap=True)
     if wide:
         table.add_column("unpruned\n/ stock", justify="right", no_wrap=True)
         table.add_column("how", style="dim", no_wrap=True)
     for row in rows:
-        cells: list[str | Text] = [f"{row.label}, {row.scale.unit}".rstrip(", ")]
+        # "CO2, g CO2e" says it twice.
+        unit = row.scale.unit.replace(" CO2e", "") if "CO2" in row.label else row.scale.unit
+        cells: list[str | Text] = [f"{row.label}, {unit}".rstrip(", ")]
         cells += [row.cell(variant) for variant in variants]
         if has_pruned:
             cells += [Text(row.ratio.replace(" pts", "")), _verdict(row.verdict)]

@@ -344,7 +344,7 @@ def _run(cells: list[MeasureOptions], output: Path, resume: bool | None, *, as_j
 
 
 def _show(measured: list[Measured], *, several: bool, as_json: bool) -> None:
-    from alpine_cli.cli._result_table import print_cautions, print_result, print_tables
+    from alpine_cli.cli._result_table import print_cautions, print_cells, print_result
 
     results = [found.result for found in measured]
     if as_json:
@@ -352,9 +352,7 @@ def _show(measured: list[Measured], *, several: bool, as_json: bool) -> None:
     elif not several:
         print_result(results[0])
     else:
-        from alpine_cli.report.session_tables import session_tables
-
-        print_tables(session_tables(results))
+        print_cells(results)
         cautions = {str(caution): caution for result in results for caution in result.cautions}
         print_cautions(cautions.values())
     note = error_console()

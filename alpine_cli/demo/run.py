@@ -25,7 +25,7 @@ from alpine_cli.demo.processes import Say, finetune_side_by_side
 from alpine_cli.errors import AlpineError, ConfigError, OutputExistsError
 from alpine_cli.files import refuse_existing, write_atomic
 from alpine_cli.measure.bench import run_bench
-from alpine_cli.measure.plan import MeasureOptions
+from alpine_cli.measure.options import MeasureOptions
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.report.build import build_report
 from alpine_cli.result_files import write_result
@@ -136,6 +136,8 @@ def run_demo(
             threads=1,
             memory_runs=1,
             training_memory=False,
+            training_throughput=False,
+            training_energy=False,
             seed=settings.seed,
         )
         result = run_bench(options, lambda kind, done, total, text: None)

@@ -6,7 +6,7 @@ title, and a star instead of a word for the verdict. `overview` and `seed_tables
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from alpine_cli.report.aggregate import SeedGroup, group_seeds, is_metric, pool_comparison
 from alpine_cli.report.findings import points_text, ratio_text
@@ -32,20 +32,28 @@ _AXES: dict[str, Callable[[Result], str]] = {
 }
 
 
-def session_tables(results: Sequence[Result]) -> list[Table]:
-    """The table of cells and, where seeds repeat a setting, the table over seeds."""
-    seeds = seeds_table(results)
-    return [cells_table(results), *([] if seeds is None else [seeds])]
+def session_tables(results: Sequence[Result], *, narrow: bool = False) -> list[Table]:
+    """The table of cells and, where seeds repeat a setting, the table over seeds.
+
+    `narrow` leaves the memory out, so that both fit 80 columns.
+    """
+    questions = {name: names for name, names in _QUESTIONS.items() if name != "memory"}
+    asked = questions if narrow else _QUESTIONS
+    seeds = seeds_table(results, asked)
+    return [cells_table(results, asked), *([] if seeds is None else [seeds])]
 
 
-def cells_table(results: Sequence[Result]) -> Table:
+Questions = Mapping[str, Sequence[str]]
+
+
+def cells_table(results: Sequence[Result], questions: Questions = _QUESTIONS) -> Table:
     """Pruned against unpruned, a row per result; what all share goes into the title."""
     shown = {name: of for name, of in _AXES.items() if len(set(map(of, results))) > 1}
     same = [f"{name} {of(results[0])}" for name, of in _AXES.items() if name not in shown]
     rows = [
         [
             *(Cell(of(result)) for of in shown.values()),
-            *(_cell(result, names) for names in _QUESTIONS.values()),
+            *(_cell(result, names) for names in questions.values()),
         ]
         for result in results
     ]
@@ -59,40 +67,48 @@ def cells_table(results: Sequence[Result]) -> Table:
         notes.append("energy is modelled, not measured: it shows no saving beyond time")
     return Table(
         key="cells",
-        title=f"Pruned against unpruned, by cell ({', '.join(same)})" if same else "By cell",
-        columns=[*(Column(name, numeric=name == "batch") for name in shown), *_columns()],
+        title=_titled("Pruned against unpruned, by cell", same),
+        columns=[*(Column(name, numeric=name == "batch") for name in shown), *_columns(questions)],
         rows=rows,
         notes=notes,
     )
 
 
-def seeds_table(results: Sequence[Result]) -> Table | None:
+def seeds_table(results: Sequence[Result], questions: Questions = _QUESTIONS) -> Table | None:
     """The same over fine-tuning seeds, a row per setting; None where no setting has two seeds."""
     groups, remarks = group_seeds(results)
     if not groups:
         return None
-    names = ("pruning", "batch", "device", "seeds")
+    every: dict[str, Callable[[SeedGroup], str]] = {
+        "pruning": lambda group: describe_pruning(group.first),
+        "batch": lambda group: group.setting.batch_size,
+        "device": lambda group: group.setting.device,
+        "seeds": lambda group: ", ".join(map(str, group.by_seed)),
+    }
+    shown = {name: of for name, of in every.items() if len(set(map(of, groups))) > 1}
+    same = [f"{name} {of(groups[0])}" for name, of in every.items() if name not in shown]
     rows = [
         [
-            Cell(describe_pruning(group.first)),
-            Cell(group.setting.batch_size),
-            Cell(group.setting.device),
-            Cell(", ".join(map(str, group.by_seed))),
-            *(_pooled(group, figures) for figures in _QUESTIONS.values()),
+            *(Cell(of(group)) for of in shown.values()),
+            *(_pooled(group, figures) for figures in questions.values()),
         ]
         for group in groups
     ]
     return Table(
         key="seeds",
-        title="The same over fine-tuning seeds",
-        columns=[*(Column(name, numeric=name == "batch") for name in names), *_columns()],
+        title=_titled("The same over fine-tuning seeds", same),
+        columns=[*(Column(name, numeric=name == "batch") for name in shown), *_columns(questions)],
         rows=rows,
         notes=[f"mean over seeds (of ratios: geometric), t interval over seeds. {_STAR}", *remarks],
     )
 
 
-def _columns() -> list[Column]:
-    return [Column(title, "points" if title == "accuracy" else "ratio") for title in _QUESTIONS]
+def _titled(title: str, same: Sequence[str]) -> str:
+    return f"{title} ({'; '.join(same)})" if same else title
+
+
+def _columns(questions: Questions) -> list[Column]:
+    return [Column(title, "points" if title == "accuracy" else "ratio") for title in questions]
 
 
 def _cell(result: Result, names: Sequence[str]) -> Cell:
