@@ -83,6 +83,11 @@ COMMANDS: dict[str, CommandSpec] = {
         "Accuracy against cost of many prunings of one checkpoint, nothing trained.",
         _MEASURE,
     ),
+    "tune": CommandSpec(
+        "alpine_cli.cli.tune:tune",
+        "The cheapest pruning within a given loss, chosen on validation data.",
+        _MEASURE,
+    ),
     "measure-flops": CommandSpec(
         "alpine_cli.cli.measure_flops:measure_flops",
         "Count multiply-adds per layer, by three methods.",
@@ -101,6 +106,11 @@ COMMANDS: dict[str, CommandSpec] = {
     "co2": CommandSpec(
         "alpine_cli.cli.co2:co2",
         "Energy per sample and the CO2 it stands for.",
+        _MEASURE,
+    ),
+    "doctor": CommandSpec(
+        "alpine_cli.cli.doctor:doctor",
+        "What this machine can measure, what it can only model, and the remedies.",
         _MEASURE,
     ),
     "show": CommandSpec(

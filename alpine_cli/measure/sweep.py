@@ -46,7 +46,16 @@ from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.results import Caution, Figure, Part, Result, Variant
 from alpine_cli.tasks.metrics import compute_metrics
 
-__all__ = ["GridOptions", "measure_sweep", "plan_grid", "run_sweep"]
+__all__ = [
+    "GridOptions",
+    "describe_settings",
+    "discard",
+    "grid_settings",
+    "measure_sweep",
+    "plan_grid",
+    "run_sweep",
+    "shown_settings",
+]
 
 _TIMING = ("runs", "min_seconds", "timed_samples")
 _SETTINGS = (
@@ -115,7 +124,7 @@ def run_sweep(
                 ]
             )
         )
-    shown = {name: value for name, value in options.settings().items() if name in _SETTINGS}
+    shown = shown_settings(options)
     if time:
         shown |= {name: getattr(options, name) for name in _TIMING}
     result = Result(
@@ -175,6 +184,11 @@ def grid_settings(grid: GridOptions) -> dict[str, Any]:
         "merges": list(grid.merges),
         "protects": list(grid.protects) if grid.protects else None,
     }
+
+
+def shown_settings(options: MeasureOptions) -> dict[str, Any]:
+    """Of the options of a measuring command, those that a sweep has a use for."""
+    return {name: value for name, value in options.settings().items() if name in _SETTINGS}
 
 
 def discard(folder: Path) -> None:

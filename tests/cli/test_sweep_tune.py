@@ -1,0 +1,209 @@
+"""`alpine sweep` and `alpine tune` as a user types them; their workers run in this process."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alpine_cli.checkpoint import load_checkpoint
+from alpine_cli.measure import sweep, tuning, worker
+from alpine_cli.result_files import read_results
+from alpine_cli.results import Result
+from tests.measure.subjects import write_checkpoint, write_data
+
+Run = Callable[..., Any]
+QUICK = ("--threads", 1, "--batch-size", 8, "--device", "cpu")
+GRID = ("--alphas", "50,0.5", "--layers", "even", "--layers", "0,1", "--merges", "mean")
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Path:
+    """A checkpoint with test data of 24 samples and validation data of 20."""
+    folder = tmp_path_factory.mktemp("grid")
+    valid = write_data(folder / "valid", samples=20, seed=1) / "test.jsonl"
+    data = write_data(folder / "data")
+    valid.rename(data / "valid.jsonl")
+    return write_checkpoint(folder / "ckpt.pt", tiny_model_dir, data)
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Workers run here; collects (measure, split)."""
+    seen: list[tuple[str, str]] = []
+
+    def run(measure: str, request: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+        seen.append((measure, request["workload"]["split"]))
+        plain = json.loads(json.dumps(request))  # as it travels
+        with redirect_stdout(io.StringIO()):  # a worker reports its progress there
+            answer: dict[str, Any] = json.loads(json.dumps(worker._load(measure)(plain)))
+        return answer
+
+    monkeypatch.setattr(sweep, "run_isolated", run)
+    monkeypatch.setattr(tuning, "run_isolated", run)
+    return seen
+
+
+def only(directory: Path) -> Result:
+    (found,), problems = read_results(directory)
+    assert problems == []
+    return found
+
+
+def test_sweep_prints_the_front_and_adds_a_result(
+    subject: Path, run_alpine: Run, tmp_path: Path
+) -> None:
+    picture = tmp_path / "front.svg"
+    outcome = run_alpine(
+        *("sweep", "--checkpoint", subject, *QUICK, *GRID),
+        *("--output", tmp_path / "results", "--picture", picture),
+    )
+    assert outcome.exit_code == 0, outcome.stderr
+    result = only(tmp_path / "results")
+    assert result.kind == "sweep"
+    assert next(iter(result.variants)) == "unpruned"
+    assert set(result.variants) == {
+        *("unpruned", "even α=50 mean", "even α=0.5 mean", "0,1 α=50 mean", "0,1 α=0.5 mean")
+    }
+    for name in result.variants:
+        assert name in outcome.stdout
+    assert "Pareto front" in outcome.stdout
+    assert "24 samples" in outcome.stdout
+    assert "unpruned" in picture.read_text("utf-8")
+    assert not (tmp_path / "results" / ".partial").exists()
+    assert "/tmp" not in result.model_dump_json()
+    again = run_alpine("sweep", "--checkpoint", subject, "--picture", picture)
+    assert again.exit_code == 2
+    assert "--force" in again.stderr
+
+
+def test_sweep_as_json_is_the_result_file(subject: Path, run_alpine: Run, tmp_path: Path) -> None:
+    outcome = run_alpine(
+        *("sweep", "--checkpoint", subject, *QUICK, "--output", tmp_path, "--json"),
+        *("--alphas", "0.5", "--layers", "even", "--merges", "none", "--metric", "f1"),
+    )
+    assert outcome.exit_code == 0, outcome.stderr
+    assert json.loads(outcome.stdout) == only(tmp_path).model_dump(mode="json")
+
+
+def test_tune_chooses_on_valid_tests_once_and_writes_a_copy(
+    subject: Path, run_alpine: Run, tmp_path: Path, asked: list[tuple[str, str]]
+) -> None:
+    before, tuned = subject.read_bytes(), tmp_path / "tuned.pt"
+    outcome = run_alpine(
+        *("tune", "--checkpoint", subject, "--max-drop", 90, *QUICK, *GRID),
+        *("--results", tmp_path / "results", "--output", tuned),
+    )
+    assert outcome.exit_code == 0, outcome.stderr
+    assert asked == [("tune", "valid"), ("sweep", "test")]
+    results, _ = read_results(tmp_path / "results")
+    by_split = {result.subject.split: result for result in results}
+    assert {result.kind for result in results} == {"tune"}
+    assert len({result.session for result in results}) == 1
+    chosen = by_split["valid"].settings["chosen"]
+    assert set(by_split["test"].variants) == {"unpruned", chosen}
+    assert f"chosen: {chosen}" in outcome.stdout
+    assert "test, touched once" in outcome.stdout
+    copy, original = load_checkpoint(tuned), load_checkpoint(subject)
+    assert copy.pruning == by_split["valid"].variants[chosen].pruning
+    accuracy = by_split["test"].figure("accuracy", chosen)
+    assert accuracy is not None
+    assert copy.metrics["test"]["accuracy"] == accuracy.value
+    assert all(copy.weights[name].equal(tensor) for name, tensor in original.weights.items())
+    assert subject.read_bytes() == before
+
+
+def test_tune_says_when_nothing_qualifies_and_exits_1(
+    subject: Path, run_alpine: Run, tmp_path: Path, asked: list[tuple[str, str]]
+) -> None:
+    tuned = tmp_path / "tuned.pt"
+    outcome = run_alpine(
+        *("tune", "--checkpoint", subject, "--max-drop", 0.1, *QUICK, *GRID),
+        *("--results", tmp_path / "results", "--output", tuned),
+    )
+    assert outcome.exit_code == 1
+    assert "no setting is shown to lose at most 0.1 points" in outcome.stderr
+    assert "even α=50 mean: drop 0.00 points on 20 samples" in outcome.stderr
+    assert "samples would show it" in outcome.stderr
+    assert not tuned.exists()
+    assert asked == [("tune", "valid")]
+    assert only(tmp_path / "results").settings["chosen"] is None
+
+
+def test_tuning_on_test_data_is_told(
+    subject: Path, run_alpine: Run, tmp_path: Path, asked: list[tuple[str, str]]
+) -> None:
+    outcome = run_alpine(
+        *("tune", "--checkpoint", subject, "--max-drop", 90, *QUICK, "--split", "test"),
+        *("--alphas", "50", "--layers", "even", "--results", tmp_path),
+    )
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "chosen on test data" in outcome.stderr
+    assert asked == [("tune", "test")]
+
+
+def test_without_validation_data_tune_refuses(
+    tiny_model_dir: Path, run_alpine: Run, tmp_path: Path, asked: list[tuple[str, str]]
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "c.pt", tiny_model_dir, write_data(tmp_path / "data"))
+    outcome = run_alpine(
+        *("tune", "--checkpoint", checkpoint, "--max-drop", 1, "--results", tmp_path / "results")
+    )
+    assert outcome.exit_code == 2
+    assert "--split" in outcome.stderr
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("sweep", ("--alphas", "half"), "--alphas"),
+        ("sweep", ("--alphas", "-1"), "alpha"),
+        ("sweep", ("--layers", "0,99"), "99"),
+        ("sweep", ("--layers", "sometimes"), "--layers"),
+        ("sweep", ("--merges", "sum"), "--merges"),
+        ("sweep", ("--protect", "all"), "--protect"),
+        ("sweep", ("--metric", "bleu"), "--metric"),
+        ("sweep", ("--picture", "front.gif"), "--picture"),
+        ("sweep", ("--data", "nowhere"), "nowhere"),
+        ("tune", ("--max-drop", "0"), "--max-drop"),
+        ("tune", ("--max-drop", "1", "--confidence", "1"), "--confidence"),
+        ("tune", ("--max-drop", "1", "--metric", "loss"), "--metric"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_bad_options_are_refused_before_any_work(
+    subject: Path,
+    run_alpine: Run,
+    tmp_path: Path,
+    asked: list[tuple[str, str]],
+    command: str,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    place = "--output" if command == "sweep" else "--results"
+    outcome = run_alpine(command, "--checkpoint", subject, place, tmp_path / "out", *arguments)
+    assert outcome.exit_code == 2, outcome.output
+    assert message in outcome.stderr
+    assert asked == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_tune_never_overwrites_unasked_and_never_its_own_checkpoint(
+    subject: Path, run_alpine: Run, tmp_path: Path, asked: list[tuple[str, str]]
+) -> None:
+    taken = tmp_path / "taken.pt"
+    taken.write_text("mine", encoding="utf-8")
+    for output, force in ((taken, ()), (subject, ("--force",)), (tmp_path, ("--force",))):
+        outcome = run_alpine(
+            *("tune", "--checkpoint", subject, "--max-drop", 1, "--output", output, *force),
+            *("--results", tmp_path / "results"),
+        )
+        assert outcome.exit_code == 2, outcome.output
+    assert taken.read_text(encoding="utf-8") == "mine"
+    assert asked == []
