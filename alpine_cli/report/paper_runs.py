@@ -121,8 +121,9 @@ class Run:
 
     @property
     def alpha(self) -> float:
-        """Half-width of the kept band, in standard deviations."""
-        return float(self.pruning.get("alpha", PAPER_ALPHA))
+        """Half-width of the kept band, in standard deviations; NaN where a file has no number."""
+        alpha = self.pruning.get("alpha", PAPER_ALPHA)
+        return float(alpha) if isinstance(alpha, int | float) else float("nan")
 
     @property
     def merge(self) -> str:
