@@ -12,7 +12,6 @@ __all__ = [
     "NOT_PUBLISHED",
     "cut",
     "figure_cell",
-    "label",
     "measured",
     "printed",
     "printed_value",
@@ -24,11 +23,6 @@ __all__ = [
 
 NOT_MEASURED = Cell("not measured", style="absent")
 NOT_PUBLISHED = Cell("not published", style="absent")
-
-
-def label(text: str, *, published: bool = False) -> Cell:
-    """A cell of words."""
-    return Cell(text, style="published" if published else "")
 
 
 def printed(cell: PublishedCell | None, name: str, digits: int | None = None) -> Cell:

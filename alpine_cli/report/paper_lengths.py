@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from alpine_cli.report.paper_cells import NOT_MEASURED, label, source_notes
+from alpine_cli.report.paper_cells import NOT_MEASURED, source_notes
 from alpine_cli.report.paper_differences import Marks, length_differences, run_differences
 from alpine_cli.report.paper_runs import Run
 from alpine_cli.report.paper_scores import fits
@@ -50,7 +50,7 @@ def length_table(runs: Sequence[Run]) -> Table | None:
         names = (cell.task, cell.model, cell.layers)
         rows.append(
             [
-                *[label(text, published=True) for text in (*names, "published")],
+                *[Cell(text) for text in (*names, "published")],
                 *_lengths(cell.curve, depth, published=True),
                 NOT_MEASURED if chosen is None else Cell("ours below"),
             ]

@@ -8,7 +8,6 @@ from alpine_cli.report.paper_cells import (
     NOT_MEASURED,
     cut,
     figure_cell,
-    label,
     printed,
     published_cut,
     source_notes,
@@ -106,7 +105,7 @@ def _memory_row(
     else:
         names = [fitting[0].task, fitting[0].model, fitting[0].setting]
     return [
-        *[label(text, published=cell is not None) for text in names],
+        *[Cell(text) for text in names],
         printed(none, "memory"),
         printed(cell, "memory"),
         published_cut(none, cell, "memory"),

@@ -8,7 +8,6 @@ from alpine_cli.report.paper_cells import (
     NOT_MEASURED,
     NOT_PUBLISHED,
     figure_cell,
-    label,
     printed,
     printed_value,
     source_notes,
@@ -77,8 +76,8 @@ def main_table(letter: str, runs: Sequence[Run]) -> Table | None:
     ]
     if swept:
         notes.append(
-            f"{len(swept)} settings of sweeps have no cell in the paper; their own tables show"
-            " them."
+            f"Left out: {len(swept)} setting(s) of sweeps that have no cell in the paper; their own"
+            " tables show them."
         )
     return Table(
         key=f"table-{letter.lower()}",
@@ -141,8 +140,8 @@ def _row(
                 differences += run_differences(run)
         differences += cost_differences(macs, speed)
     return [
-        label(model, published=cell is not None),
-        label(layers, published=cell is not None),
+        Cell(model),
+        Cell(layers),
         printed(cell, "score", 2),
         figure_cell(score, fitting, metric, _SHARE),
         _published_macs(cell),
@@ -235,13 +234,12 @@ def _merge_row(
     marks: Marks,
 ) -> list[Cell]:
     """A row of table F: the published pair, or none, and the best pair of ours."""
-    is_published = merged is not None
     metric = SCORES[(merged.task if merged is not None else None) or fitting[0].task]
     without = choose(fitting, metric)
     partners = [] if without is None else [run for run in runs if _is_partner(run, without)]
     with_merge = _partner(partners, without, metric)
     differences: list[str] = []
-    if is_published and without is not None:
+    if merged is not None and without is not None:
         differences += run_differences(without)
     if (
         without is not None
@@ -261,7 +259,7 @@ def _merge_row(
         words = [word for word in fitting[0].setting.split(", ") if word != "dropped"]
         names = [fitting[0].task, fitting[0].model, ", ".join(words)]
     return [
-        *[label(name, published=is_published) for name in names],
+        *[Cell(name) for name in names],
         printed(merged, "score", 2),
         printed(dropped, "score", 2),
         published_gain,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from alpine_cli.report.paper_cells import label
 from alpine_cli.report.paper_lengths import length_table
 from alpine_cli.report.paper_memory import memory_table
 from alpine_cli.report.paper_runs import Run, runs_of
@@ -101,8 +100,8 @@ def _claims() -> Table:
         value = claim_value(claim)
         rows.append(
             [
-                label(claim.says, published=True),
-                label(claim.where, published=True),
+                Cell(claim.says),
+                Cell(claim.where),
                 Cell(f"{claim.published:g}", claim.published, style="published"),
                 Cell(f"{value:,.4g}", value),
                 Cell(claim.unit),

@@ -10,7 +10,6 @@ from alpine_cli.report.paper_cells import (
     NOT_MEASURED,
     NOT_PUBLISHED,
     figure_cell,
-    label,
     measured,
     printed,
     published_cut,
@@ -151,7 +150,7 @@ def _time_row(
     if twin is not None:
         chosen["none"] = (twin, [twin])
     return [
-        *[label(text, published=cell is not None) for text in names],
+        *[Cell(text) for text in names],
         printed(none, "seconds"),
         printed(cell, "seconds"),
         published_cut(none, cell, "seconds"),
@@ -166,7 +165,7 @@ def _time_row(
 def _alone_row(run: Run, marks: Marks) -> list[Cell]:
     """A fine-tuning without pruning that nothing is set against."""
     return [
-        *[label(text) for text in (run.machine, run.task, run.model, "none")],
+        *[Cell(text) for text in (run.machine, run.task, run.model, "none")],
         *[NOT_PUBLISHED] * 3,
         figure_cell(run, [run], "finetuning_seconds"),
         *[NOT_MEASURED] * 2,
@@ -200,7 +199,7 @@ def co2_table(runs: Sequence[Run]) -> Table | None:
         same = [run for run in ours if run.paper_hardware == cell.hardware]
         rows.append(
             [
-                *[label(t, published=True) for t in (cell.hardware or "", "all six runs", "all")],
+                *[Cell(t) for t in (cell.hardware or "", "all six runs", "all")],
                 printed(none, "co2"),
                 printed(cell, "co2"),
                 printed(cell, "cut", 2),
@@ -212,7 +211,7 @@ def co2_table(runs: Sequence[Run]) -> Table | None:
     for machine in dict.fromkeys(run.machine for run in ours if run.paper_hardware is None):
         total = _total([run for run in ours if run.machine == machine], ours)
         if total[0].value is not None:
-            names = [label(text) for text in (machine, "all six runs", "all")]
+            names = [Cell(text) for text in (machine, "all six runs", "all")]
             rows.append([*names, *[NOT_PUBLISHED] * 3, *total, Cell(""), Cell("")])
     rows += [_co2_row(run, ours, marks) for run in ours if run.prunes]
     paired = [_untrained_twin(run, ours) for run in ours if run.prunes]
@@ -282,7 +281,7 @@ def _co2_row(run: Run, ours: Sequence[Run], marks: Marks) -> list[Cell]:
     method = f"CO2 of ours is {figure.provenance}: {figure.method.rstrip('.')}"
     none_shown = None if twin is None else twin.shown(name)
     return [
-        *[label(text) for text in (run.machine, f"{run.task}, {run.model}", run.setting)],
+        *[Cell(text) for text in (run.machine, f"{run.task}, {run.model}", run.setting)],
         *[NOT_PUBLISHED] * 3,
         NOT_MEASURED if none_shown is None else measured(none_shown, _GRAMS_PER_KG),
         measured(shown, _GRAMS_PER_KG) if run.prunes else NOT_MEASURED,

@@ -163,7 +163,7 @@ def test_sweeps_fill_cells_but_do_not_flood_the_table() -> None:
     table = tables_of(bench(kind="sweep", variants=variants, values=values))["table-a"]
     assert row_of(table, "CodeBERT", "all")["accuracy, ours"].value == 60.0
     assert len(table.rows) == 13  # 12 published, one for the engine
-    assert any(note.startswith("8 settings of sweeps") for note in table.notes)
+    assert any(note.startswith("Left out: 8 setting(s) of sweeps") for note in table.notes)
 
 
 def test_of_several_results_the_best_known_is_taken_and_named() -> None:
