@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from alpine_cli.cli import _measuring as m
 from alpine_cli.cli._common import (
@@ -36,6 +39,12 @@ def co2(
     runs: m.RunsOption = 10,
     min_seconds: m.MinSecondsOption = 10.0,
     timed_samples: m.TimedSamplesOption = 256,
+    training_energy: Annotated[
+        bool, typer.Option("--training/--no-training", help="Measure training steps, too.")
+    ] = True,
+    training_batch_size: Annotated[
+        int, typer.Option("--training-batch-size", min=1, help="Samples of those steps.")
+    ] = 8,
     country: m.CountryOption = None,
     carbon_intensity: m.CarbonIntensityOption = None,
     pue: m.PueOption = 1.0,
@@ -43,14 +52,22 @@ def co2(
     output: m.ResultsOption = Path("results"),
     json_: JsonOption = False,
 ) -> None:
-    """Measure, or else model, energy per sample, and turn it into CO2.
+    """Measure, or else model, energy per sample of inference and of training
+    steps, and turn it into CO2.
 
     GPU: NVML's energy counter. CPU and memory: RAPL counters where they are
     readable, otherwise codecarbon's offline model. Every component says
     whether it was measured or modelled; a model follows time and CPU load,
-    so it shows no saving beyond them.
+    so it shows no saving beyond them. `alpine doctor` tells what this
+    machine can measure.
+
+    Beside the training.json of its fine-tuning, a checkpoint's result tells
+    after how many inferences pruning has paid the fine-tuning back.
 
         alpine co2 --checkpoint ckpt.pt --country FRA
+
+    `alpine report --country DEU` puts results on another grid without
+    measuring again.
     """
     m.measure(
         ("energy",),
@@ -73,6 +90,8 @@ def co2(
         runs=runs,
         min_seconds=min_seconds,
         timed_samples=timed_samples,
+        training_energy=training_energy,
+        training_batch_size=training_batch_size,
         country=country,
         carbon_intensity=carbon_intensity,
         pue=pue,

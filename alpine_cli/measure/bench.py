@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from alpine_cli.errors import MeasurementError
 from alpine_cli.measure import cautions
+from alpine_cli.measure.break_even import break_even, find_training_record
 from alpine_cli.measure.carbon import grid_intensity
 from alpine_cli.measure.environment import describe_environment
 from alpine_cli.measure.measures import MEASURES, Cell
@@ -137,6 +138,9 @@ def measure_cell(
     if _TIMED & set(kinds):
         parts.append(Part(cautions=cautions.after(environment, device=options.device)))
     part = parts[0].merged(*parts[1:])
+    record = find_training_record(options.checkpoint) if "pruned" in plan.variants else None
+    if record is not None:
+        part = part.merged(break_even(part, record, environment=environment))
     part = part.merged(Part(cautions=cautions.of_figures(part.figures)))
     return Result(
         **dict(part),

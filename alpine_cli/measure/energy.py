@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from alpine_cli.measure import cautions
 from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.carbon import GridIntensity
 from alpine_cli.measure.energy_figures import (
@@ -36,6 +37,7 @@ from alpine_cli.measure.training_step import (
     training_batches,
     training_variants,
 )
+from alpine_cli.measure.watch import watch_machine
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import Batch, Workload, WorkloadRequest, load_workload
 from alpine_cli.results import Caution, Figure, Part
@@ -64,12 +66,14 @@ def measure_energy(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         report_progress(0, 1000, "idle power")
         idle_watts = _idle_watts(meters)
-        part = _inference(workload, meters, idle_watts, request)
-        if request.get("training"):
-            part = part.merged(_training(workload, meters, idle_watts, request))
+        with watch_machine(uuids[0] if uuids else None) as watch:
+            part = _inference(workload, meters, idle_watts, request)
+            if request.get("training"):
+                part = part.merged(_training(workload, meters, idle_watts, request))
     finally:
         meters.close()
-    return part.merged(Part(cautions=meters.cautions())).model_dump(mode="json")
+    seen = cautions.of_watch(watch.seen(), "measuring energy")
+    return part.merged(Part(cautions=[*meters.cautions(), *seen])).model_dump(mode="json")
 
 
 def _inference(
