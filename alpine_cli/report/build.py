@@ -23,6 +23,7 @@ from alpine_cli.report.latex import latex_document, to_latex
 from alpine_cli.report.markdown import to_markdown
 from alpine_cli.report.pictures import draw_all
 from alpine_cli.report.recompute import recompute_carbon
+from alpine_cli.report.soundness import unsound
 from alpine_cli.report.tidy import (
     comparison_rows,
     environment_rows,
@@ -121,9 +122,13 @@ def _read(directories: Sequence[Path]) -> tuple[list[Result], list[str]]:
             continue
         problems += left_out
         for result in found:
-            results.setdefault(result.id, result)
+            wrong = unsound(result)
+            if wrong is None:
+                results.setdefault(result.id, result)
+            else:
+                problems.append(f"{directory}: result {result.id}: {wrong}")
     if not results:
-        raise DataError("; ".join(empty) or "no directory of results was given")
+        raise DataError("; ".join([*empty, *problems]) or "no directory of results was given")
     ordered = sorted(results.values(), key=lambda result: (result.created, result.id))
     return ordered, [*problems, *empty]
 

@@ -9,7 +9,6 @@ Names come from result files, so text is never read as mathematics.
 
 from __future__ import annotations
 
-import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ __all__ = [
     "VARIANT_STYLES",
     "VERDICT_COLOURS",
     "YELLOW",
+    "clip",
     "drawn",
     "headline",
 ]
@@ -106,6 +106,8 @@ def drawn(path: Path, width: float, height: float) -> Iterator[Any]:
     with matplotlib.rc_context(_LOOK), warnings.catch_warnings():
         # A name in a script the font lacks is drawn as boxes; the tables have it in full.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
+        # Names can be so long that nothing else has room; the picture is then as it can be.
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")
         # Not pyplot: it keeps global state and may look for a display.
         figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
@@ -121,6 +123,12 @@ def drawn(path: Path, width: float, height: float) -> Iterator[Any]:
 def headline(axes: Any, title: str, subtitle: str = "") -> None:
     """A bold title over a quiet line; both are cut to the width of the figure."""
     room = int(axes.figure.get_figwidth() * _CHARACTERS_PER_INCH)
-    shown = textwrap.shorten(subtitle, room, placeholder=" …")
+    shown = clip(subtitle, room)
     axes.set_title(f"{title}\n", loc="left", fontsize=12, fontweight="bold")
     axes.text(0, 1.02, shown, transform=axes.transAxes, fontsize=9, color=QUIET, va="bottom")
+
+
+def clip(text: str, longest: int) -> str:
+    """The text on one line, cut to so many characters; the tables have it in full."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -9,6 +9,7 @@ from alpine_cli.report.drawing import (
     QUIET,
     VARIANT_STYLES,
     VERDICT_COLOURS,
+    clip,
     drawn,
     headline,
 )
@@ -70,7 +71,7 @@ def _pruning_of(result: Result) -> str:
     pruning = (result.variants["pruned"].pruning or {}) if "pruned" in result.variants else {}
     if not pruning:
         return "not pruned"
-    return f"layers {pruning.get('layers')}, α = {pruning.get('alpha')}"
+    return clip(f"layers {pruning.get('layers')}, α = {pruning.get('alpha')}", 40)
 
 
 def draw_changes(result: Result, path: Path) -> bool:

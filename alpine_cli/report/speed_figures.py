@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from alpine_cli.report.drawing import BLUE, INK, VARIANT_STYLES, drawn, headline
+from alpine_cli.report.drawing import BLUE, INK, VARIANT_STYLES, clip, drawn, headline
 from alpine_cli.report.summary import title_of
 from alpine_cli.results import Result, Series
 
@@ -70,7 +70,8 @@ def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
 
 def _name_bins(axes: Any, series: Series) -> None:
     if series.labels is not None:
-        axes.set_xticks(series.x, series.labels, rotation=30, ha="right", fontsize=8.5)
+        names = [clip(label, 24) for label in series.labels]
+        axes.set_xticks(series.x, names, rotation=30, ha="right", fontsize=8.5)
 
 
 def draw_learning_curves(result: Result, path: Path) -> bool:

@@ -21,12 +21,16 @@ def _identity(result: Result) -> Row:
     subject = result.subject
     return {
         "result": result.id,
+        "session": result.session,
+        "kind": result.kind,
         "created": result.created.isoformat(timespec="seconds"),
         "model": subject.model,
         "task": subject.task,
         "data": subject.data,
         "split": subject.split,
         "samples": subject.samples,
+        "batch_size": result.settings.get("batch_size"),
+        "device": result.settings.get("device"),
     }
 
 
@@ -52,6 +56,7 @@ def figure_rows(results: Iterable[Result]) -> list[Row]:
                     "engine": variant.engine,
                     "layers": (variant.pruning or {}).get("layers"),
                     "alpha": (variant.pruning or {}).get("alpha"),
+                    "training_seed": variant.training_seed,
                     "figure": figure.name,
                     "value": figure.value,
                     "unit": figure.unit,
@@ -101,14 +106,19 @@ def series_rows(results: Iterable[Result]) -> list[Row]:
             **_identity(result),
             "series": series.name,
             "variant": series.variant,
+            "baseline": series.baseline,
             "x_name": series.x_name,
             "x": x,
+            "label": None if series.labels is None else series.labels[at],
             "y": y,
+            "ci_low": None if series.low is None else series.low[at],
+            "ci_high": None if series.high is None else series.high[at],
             "unit": series.unit,
+            "method": series.method,
         }
         for result in results
         for series in result.series
-        for x, y in zip(series.x, series.y, strict=True)
+        for at, (x, y) in enumerate(zip(series.x, series.y, strict=True))
     ]
 
 

@@ -111,6 +111,7 @@ def make_result(**changes: Any) -> Result:
         )
         for name in RUNS
     ]
+    series += by_length()
     fields: dict[str, Any] = {
         "id": "0badcafe",
         "created": datetime(2026, 11, 21, 7, 0, tzinfo=UTC),
@@ -154,3 +155,63 @@ def make_result(**changes: Any) -> Result:
         "cautions": [Caution(code="busy-machine", text="the machine was busy")],
     }
     return Result(**fields | changes)
+
+
+def by_length() -> list[Series]:
+    """Throughput in two bins of length, and what pruning gains there."""
+    axis: dict[str, Any] = {
+        "x_name": "tokens",
+        "x": [40.0, 100.0],
+        "labels": ["1–64 tokens", "65–128 tokens"],
+        "method": "made by hand",
+    }
+    rates = [
+        Series(
+            name="throughput_by_length",
+            variant=name,
+            unit="samples/s",
+            y=[100.0, rate],
+            low=[95.0, 0.95 * rate],
+            high=[105.0, 1.05 * rate],
+            **axis,
+        )
+        for name, rate in (("unpruned", 50.0), ("pruned", 80.0))
+    ]
+    gain = Series(
+        name="speedup_by_length",
+        variant="pruned",
+        baseline="unpruned",
+        unit="1",
+        y=[1.0, 1.6],
+        low=[0.9, 1.5],
+        high=[1.1, 1.7],
+        **axis,
+    )
+    return [*rates, gain]
+
+
+def with_energy(
+    result: Result, joules: float, grams: float, provenance: Any = "measured"
+) -> Result:
+    """The result with energy per sample and CO2 per 1000 samples of every variant."""
+    kept = [figure for figure in result.figures if figure.name != "energy_gross"]
+    for name in result.variants:
+        for figure, value, unit, per in (
+            ("energy_gross", joules, "J", "sample"),
+            ("co2", grams, "g CO2e", "1000 samples"),
+        ):
+            kept.append(
+                Figure(
+                    name=figure,
+                    variant=name,
+                    unit=unit,
+                    per=per,
+                    value=value,
+                    provenance=provenance,
+                    method="a counter",
+                    better="lower",
+                    n=6,
+                    aggregate="mean",
+                )
+            )
+    return result.model_copy(update={"figures": kept})
