@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 
 from alpine_cli.report.paper_lengths import length_table
 from alpine_cli.report.paper_memory import memory_table
+from alpine_cli.report.paper_merge import merge_table
 from alpine_cli.report.paper_runs import Run, runs_of
-from alpine_cli.report.paper_scores import main_table, merge_table
+from alpine_cli.report.paper_scores import main_table
 from alpine_cli.report.paper_training import co2_table, training_time_table
 from alpine_cli.report.published import TAGS, load_claims, load_table
 from alpine_cli.report.published.derived import claim_value
