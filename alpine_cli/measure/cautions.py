@@ -8,8 +8,8 @@
 Outliers. Run times have a hard lower end and a long upper tail, so the usual fence of 1.5 IQR would
 cry wolf. A run counts as an outlier if its time lies beyond q3 + 3 IQR (Tukey's outer fence), and
 is told only if leaving all of them out would move the figure by more than 1 %. By simulation of 8
-to 50 runs that is told of less than 0.2 % of figures with normal noise and of at most 5 % with
-gamma noise, and of 39 to 77 % where one run in ten is struck by a disturbance of 20 % on average.
+to 50 runs that is told of 0.1 % of figures with normal noise and of up to 5 % with gamma
+noise, and of 39 to 77 % where one run in ten is struck by a disturbance of 20 % on average.
 Outliers are never removed: they are part of the time that was measured.
 """
 

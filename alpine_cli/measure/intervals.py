@@ -4,7 +4,21 @@
     samples of a data set   the same below 50, BCa up to 2,500, percentile bootstrap beyond
     medians, quantiles      percentile bootstrap at its plain level
 
-The choice was made by simulation; see `benchmarks/interval_coverage.py`.
+Decided by simulation: `benchmarks/interval_coverage.py`, all figures in its result file. Of the
+ratio of two equal variants, whose runs share a drift, with noise from normal to rare spikes, a
+nominal 95 % interval held
+
+    BCa, the usual choice              73–90 % at 5 to 10 runs; 81 % at 50 with rare spikes
+    BCa, percentile, level raised      82–95 % and 90–95 % at 5 to 10 runs
+    basic of the log, level raised     91–99 %
+    Student's t of the log             94–99 %, at 5 to 100 runs; from 10 on no wider than the last
+
+Of the mean over different samples, each with its own length, t held 92–96 % below 80, and BCa at
+400 as much; medians and quantiles 94–100 %. No method covers where one side alone has rare large
+spikes (36 % at 5 runs, 84 % at 100): a handful of runs often holds none of them.
+
+`expanded_level` makes up for few values in bootstraps (Hesterberg 2015, The American Statistician
+69:4).
 """
 
 from __future__ import annotations
@@ -78,7 +92,19 @@ def interval_of(
     unit: str,
     paired: bool = True,
 ) -> Interval | None:
-    """Choose the interval by what varies and how many there are; see the head of this module."""
+    """The interval of an aggregate, or of the ratio of two; see the head of this module.
+
+    Args:
+        data: one or two sides, (n,) each; of a ratio first the variant, then the baseline.
+        how: the aggregate.
+        level: coverage wanted.
+        seed: of the resampling.
+        unit: "run" for repetitions of the same work, anything else for different work.
+        paired: whether index i of both sides belongs together.
+
+    Returns:
+        None below 5 values, or for aggregates that are no average.
+    """
     n, largest = min(map(len, data)), max(map(len, data))
     if n < MIN_RUNS_FOR_INTERVAL or how in ("single", "sum"):
         return None

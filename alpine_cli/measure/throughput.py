@@ -23,8 +23,8 @@ import torch
 from alpine_cli.measure import cautions
 from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.by_length import length_bins, throughput_by_length
+from alpine_cli.measure.gpu_uuid import gpu_uuid_of
 from alpine_cli.measure.latency import measure_latency
-from alpine_cli.measure.meters import gpu_uuid_of
 from alpine_cli.measure.statistics import aggregate, compare_all, mean_interval, spread
 from alpine_cli.measure.timing import TimedPass, timed_pass
 from alpine_cli.measure.training_step import measure_training_steps
