@@ -128,7 +128,7 @@ def measure(kinds: Sequence[str], *, output: Path, as_json: bool, **options: Any
         options["timed_samples"] = options["timed_samples"] or None
     (plan,) = plan_cells([MeasureOptions(**options)])
     with show_progress() as watcher:
-        watcher.planned([plan], kinds, [[]])
+        watcher.planned([plan], kinds)
         environment = describe_environment(threads=plan.options.threads, seed=plan.options.seed)
         result = measure_cell(plan, kinds, environment, watcher=watcher.cell(0))
     path = write_result(result, output)

@@ -44,7 +44,10 @@ class BenchProgress:
         self._done = 0
 
     def planned(
-        self, plans: Sequence[Plan], kinds: Sequence[str], kept: Sequence[Sequence[str]]
+        self,
+        plans: Sequence[Plan],
+        kinds: Sequence[str],
+        kept: Sequence[Sequence[str]] | None = None,
     ) -> None:
         """Say how much there is to do, and what is taken up."""
         from alpine_cli.measure.time_left import TimeLeft
@@ -53,10 +56,12 @@ class BenchProgress:
         self._names = [cell_name(plan, plans) for plan in plans]
         self._left = TimeLeft([least_seconds(plan, kinds) for plan in plans])
         self._bars.update(self._whole, total=len(plans) * len(kinds), name="all", visible=True)
-        answers = sum(map(len, kept))
+        answers = sum(map(len, kept or ()))
         if answers:
             several = "s" if answers > 1 else ""
             self._say(f"resumed: {answers} answer{several} of the interrupted bench taken up")
+        elif kept is not None:
+            self._say("nothing to resume: measuring from the start")
 
     def cell(self, number: int) -> CellProgress:
         """The watcher of one cell."""

@@ -7,7 +7,7 @@ engine alone gains over stock transformers. The result file and `alpine report` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from alpine_cli.cli._common import console, error_console
 
@@ -30,7 +30,11 @@ def print_result(result: Result) -> None:
     from alpine_cli.report.summary import headlines, summarise
 
     out = console()
-    out.print(_summary_table(result, summarise(result), wide=out.width >= _WIDE))
+    rows = summarise(result)
+    out.print(_summary_table(result, rows, wide=out.width >= _WIDE))
+    for row in rows:
+        for reason in row.reasons:
+            _plain(out, f"{row.label.strip()}: n/a, {reason.splitlines()[0]}", style="dim")
     told = headlines(result)
     if told:
         _plain(out, "Pruned against unpruned:", style="bold")
@@ -82,7 +86,8 @@ def print_cells(results: Sequence[Result]) -> None:
         )
         for column in table.columns:
             title = f"{column.title}\n{column.unit}" if column.unit else column.title
-            drawn.add_column(title, justify="right" if column.numeric else "left")
+            side: Literal["left", "right"] = "right" if column.numeric else "left"
+            drawn.add_column(title, justify=side, overflow="fold")
         for row in table.rows:
             drawn.add_row(
                 *(

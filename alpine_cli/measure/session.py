@@ -45,9 +45,15 @@ class SessionWatcher(Protocol):
     """Is told how a session goes."""
 
     def planned(
-        self, plans: Sequence[Plan], kinds: Sequence[str], kept: Sequence[Sequence[str]]
+        self,
+        plans: Sequence[Plan],
+        kinds: Sequence[str],
+        kept: Sequence[Sequence[str]] | None,
     ) -> None:
-        """All input is right; this will be measured, except for the answers kept of each cell."""
+        """All input is right; this will be measured.
+
+        `kept`: of each cell the names of answers that are taken up; None where nobody asked for it.
+        """
 
     def cell(self, number: int) -> Watcher:
         """The watcher of a cell that begins now."""
@@ -93,7 +99,7 @@ def run_session(
     kept = [_parts(output, key_of(plan, kinds, conditions), session, resume) for plan in plans]
     # A session that is taken up again stays the session it was.
     session = next((parts.session for parts in kept if parts.begun()), session)
-    watcher.planned(plans, kinds, [parts.answers() for parts in kept])
+    watcher.planned(plans, kinds, [parts.answers() for parts in kept] if resume else None)
     measured: list[Measured] = []
     failures: list[MeasurementError] = []
     for number, (plan, parts) in enumerate(zip(plans, kept, strict=True)):

@@ -33,7 +33,8 @@ ROWS: dict[str, str] = {
     "training_energy_gross": "energy, training step",
     "co2": "CO2 per 1000",
     "training_co2": "CO2 per 1000, training",
-    "break_even_samples": "break-even of training",
+    "break_even_samples": "paid back, energy",
+    "break_even_samples_by_time": "paid back, time",
 }
 # Two similar figures in one table confuse: these are shown only where they are the topic.
 _ONLY_IN = {
@@ -68,7 +69,7 @@ _ONLY_IN = {
     "finetuning_co2": ("training", "CO2 of fine-tuning"),
 }
 # Left out where no variant has a value: the cautions say why, and one row of them is enough.
-_QUIET_IF_ABSENT = ("energy_net", "energy_gpu", "training_energy_net", "break_even_samples")
+_QUIET_IF_ABSENT = ("energy_net", "energy_gpu", "training_energy_net")
 # What is told in a sentence below the table; of several that mean the same, the first there is.
 _HEADLINES = (
     ("accuracy",),
@@ -111,6 +112,12 @@ class SummaryRow:
         if figure is None:
             return ""
         return "n/a" if figure.value is None else self.scale.text(figure.value)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why figures of this row could not be taken, each reason once."""
+        found = (figure.reason for figure in self.figures.values())
+        return list(dict.fromkeys(reason for reason in found if reason is not None))
 
     @property
     def ratio(self) -> str:

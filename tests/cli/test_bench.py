@@ -67,14 +67,39 @@ def test_every_measure_left_figures_for_every_variant(result: Result) -> None:
             "total_macs",
             "throughput",
             "latency",
+            "latency_p95",
+            "training_throughput",
             "inference_memory_run",
             "training_memory_run",
             "energy_gross",
+            "training_energy_gross",
             "co2",
         ):
             figure = result.figure(name, variant)
             assert figure is not None, name
             assert figure.value is not None, figure.reason
+
+
+def test_the_speed_up_is_taken_apart_and_told_by_length(result: Result) -> None:
+    names = {series.name for series in result.series}
+    assert {"speedup_anatomy", "throughput_by_length"} <= names
+    (anatomy,) = [series for series in result.series if series.name == "speedup_anatomy"]
+    assert anatomy.variant == "pruned"
+    assert anatomy.baseline == "unpruned"
+
+
+def test_predictions_are_kept_for_later_tests(result: Result) -> None:
+    assert result.predictions is not None
+    assert set(result.predictions.predicted) == set(result.variants)
+    right = sum(
+        a == b
+        for a, b in zip(
+            result.predictions.labels, result.predictions.predicted["pruned"], strict=True
+        )
+    )
+    figure = result.figure("accuracy", "pruned")
+    assert figure is not None
+    assert figure.value == pytest.approx(right / len(result.predictions.labels))
 
 
 def test_unpruned_is_stock_and_pruned_is_not(result: Result) -> None:

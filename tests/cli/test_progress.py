@@ -68,7 +68,7 @@ def test_a_terminal_gets_bars() -> None:
 def test_a_cell_that_failed_is_told() -> None:
     stream = io.StringIO()
     with BenchProgress(Console(file=stream, width=100)) as bench:
-        bench.planned(plans(1, 512), ("flops",), [[], []])
+        bench.planned(plans(1, 512), ("flops",))
         bench.cell(0).finished("flops", 1.0, "failed")
         bench.failed(0, MeasurementError("ran out of memory"))
     assert "cell 1 of 2 (batch 1): not measured: ran out of memory" in stream.getvalue()

@@ -63,7 +63,7 @@ class Silent:
         self.failures: list[int] = []
 
     def planned(self, plans: Any, kinds: Any, kept: Any) -> None:
-        self.kept = [list(names) for names in kept]
+        self.kept = [list(names) for names in kept or ()]
 
     def cell(self, number: int) -> Any:
         outer = self
