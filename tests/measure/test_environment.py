@@ -6,15 +6,14 @@ import getpass
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from alpine_cli.measure import environment
 from alpine_cli.measure.environment import describe_environment, describe_gpus
+from tests.measure.fake_nvml import FakeNvml
 
 
 def test_the_machine_is_described_and_its_owner_is_not() -> None:
@@ -39,48 +38,13 @@ def test_the_commit_is_that_of_the_checkout() -> None:
     assert describe_environment().git_commit == expected
 
 
-class FakeCard:
-    """NVML of one card that does not know its power limit."""
-
-    NVML_CLOCK_SM = 1
-    NVML_CLOCK_MEM = 2
-    NVML_TEMPERATURE_GPU = 0
-    nvmlClocksThrottleReasonSwPowerCap = 4
-
-    class NVMLError(Exception):
-        pass
-
-    def __getattr__(self, name: str) -> Any:
-        answers: dict[str, Any] = {
-            "nvmlSystemGetDriverVersion": b"575.1",
-            "nvmlDeviceGetCount": 1,
-            "nvmlDeviceGetHandleByIndex": "card",
-            "nvmlDeviceGetName": "H200",
-            "nvmlDeviceGetUUID": "GPU-1",
-            "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=10),
-            "nvmlDeviceGetClockInfo": 1980,
-            "nvmlDeviceGetTemperature": 41,
-            "nvmlDeviceGetCurrentClocksThrottleReasons": 4,
-        }
-        if name == "nvmlDeviceGetPowerManagementLimit":
-
-            def refuse(*_: Any) -> None:
-                raise self.NVMLError
-
-            return refuse
-        if name not in answers:
-            raise AttributeError(name)
-        return lambda *_: answers[name]
-
-
 def test_a_question_the_card_refuses_costs_only_its_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    @contextmanager
-    def fake() -> Any:
-        yield FakeCard()
-
-    monkeypatch.setattr(environment, "nvml", fake)
+    card = FakeNvml(
+        nvmlDeviceGetPowerManagementLimit=None, nvmlDeviceGetCurrentClocksThrottleReasons=4
+    )
+    monkeypatch.setattr(environment, "nvml", card.opened)
     (gpu,), note = describe_gpus()
     assert note is None
     assert (gpu.name, gpu.driver, gpu.sm_clock_mhz, gpu.temperature_c) == (
@@ -92,3 +56,15 @@ def test_a_question_the_card_refuses_costs_only_its_answer(
     assert gpu.power_limit_w is None
     assert gpu.throttle_reasons == ["software power cap"]
     assert environment.gpu_throttling() == ["software power cap"]
+
+
+def test_what_runs_on_the_gpu_as_far_as_the_driver_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = FakeNvml(nvmlDeviceGetUtilizationRates=SimpleNamespace(gpu=30))
+    card.processes(11, 12)
+    monkeypatch.setattr(environment, "nvml", card.opened)
+    (use,) = environment.gpu_use()
+    assert (use.name, use.processes, use.busy_share) == ("H200", (11, 12), 0.3)
+    card.answers["nvmlDeviceGetComputeRunningProcesses"] = None
+    card.answers["nvmlDeviceGetUtilizationRates"] = None
+    (use,) = environment.gpu_use()
+    assert (use.processes, use.busy_share) == ((), None)
