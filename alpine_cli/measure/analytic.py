@@ -18,11 +18,10 @@ from alpine_cli.measure.cost import (
     attention_product_macs,
     attention_weight_macs,
     feed_forward_macs,
-    pruning_overhead_flops,
-    scoring_product_macs,
 )
 from alpine_cli.measure.lengths import LayerLengths
 from alpine_cli.measure.operator_counts import count_linear
+from alpine_cli.measure.overhead import pruning_overhead
 from alpine_cli.measure.workload import LoadedVariant
 from alpine_cli.pruning.attention import attend_padded, choose_backend
 
@@ -61,7 +60,7 @@ class VariantCost:
 
     Attributes:
         attention_weights, attention_products, feed_forward: the parts of a layer.
-        scoring_products: MACs among the overhead; no part of any total.
+        overhead_products: MACs of the matrix products among the overhead; no part of any total.
         overhead_flops: what pruning itself computes.
         projection: (samples,) embedding projection.
         head: head and pooler, the same for every sample.
@@ -70,7 +69,7 @@ class VariantCost:
     attention_weights: NDArray[np.int64]
     attention_products: NDArray[np.int64]
     feed_forward: NDArray[np.int64]
-    scoring_products: NDArray[np.int64]
+    overhead_products: NDArray[np.int64]
     overhead_flops: NDArray[np.int64]
     projection: NDArray[np.int64]
     head: float
@@ -98,17 +97,24 @@ def analytic_cost(
     """The formulas of `cost` at the lengths executed when the samples run in these batches."""
     linear = lengths.executed(batches, pads=layout.linear_pads)  # (samples, functions, layers + 1)
     attended = lengths.executed(batches, pads=layout.attention_pads)[:, :, :-1]
-    prunes = np.isin(np.arange(attended.shape[2]), lengths.pruned_layers)
-    overhead = pruning_overhead_flops(
-        shape, attended, lengths.removed, merge=lengths.merges, weighted=layout.weights_queries
-    )
-    scoring = scoring_product_macs(attended) * (prunes & layout.weights_queries)
+    flops = products = np.zeros_like(attended)
+    if lengths.pruning is not None:
+        prunes = np.isin(np.arange(attended.shape[2]), lengths.pruned_layers)
+        overhead = pruning_overhead(
+            shape,
+            attended,
+            lengths.removed,
+            lengths.compared,
+            lengths.pruning,
+            weights_queries=layout.weights_queries,
+        )
+        flops, products = overhead.flops * prunes, overhead.products * prunes
     return VariantCost(
         attention_weights=attention_weight_macs(shape, linear[:, :, :-1]).sum(axis=1),
         attention_products=attention_product_macs(shape, attended).sum(axis=1),
         feed_forward=feed_forward_macs(shape, linear[:, :, 1:]).sum(axis=1),
-        scoring_products=scoring.sum(axis=1),
-        overhead_flops=(overhead * prunes).sum(axis=1),
+        overhead_products=products.sum(axis=1),
+        overhead_flops=flops.sum(axis=1),
         projection=linear[:, :, 0].sum(axis=1) * shape.projection_macs_per_token,
         head=head,
     )

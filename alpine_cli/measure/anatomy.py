@@ -34,7 +34,7 @@ from alpine_cli.measure.analytic import analytic_cost, head_macs
 from alpine_cli.measure.anatomy_steps import Costs, anatomy_part
 from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.cost import EncoderShape
-from alpine_cli.measure.lengths import LayerLengths
+from alpine_cli.measure.lengths import LayerLengths, pruning_layers
 from alpine_cli.measure.throughput import TimedPass, timed_pass
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import (
@@ -133,10 +133,10 @@ class _Passes:
         functions = len(self.pruned.encoded.rows[0])
         taken = [i for batch in self.batches["unpruned"] for i in batch.indices]
         rows = [self.unpruned.encoded.rows[i] for i in taken]
-        full = LayerLengths.unpruned(rows, len(layers))
+        full = LayerLengths.unpruned(rows, len(layers), self.unpruned.pruning)
         shortest = LayerLengths.unpruned([[(0,)] * functions for _ in taken], len(layers))
         shortened = LayerLengths.joined(
-            [LayerLengths.traced(forward, functions, self.config) for forward in self.forwards]
+            [LayerLengths.traced(forward, functions) for forward in self.forwards]
         )
         unpruned, pruned, least = (
             analytic_cost(shape, lengths, head=head) for lengths in (full, shortened, shortest)
@@ -162,7 +162,7 @@ class _Passes:
             "unpruned": lambda: timed_pass(self.unpruned, full),
             "pruned": lambda: timed_pass(self.pruned, pruned),
             "replayed": self._replayed,
-            "selection": self._selection,
+            "selection": self._selection(),
             "repacking": self._repacking(),
             "shortest": lambda: timed_pass(self.unpruned, shortest),
         }
@@ -183,33 +183,46 @@ class _Passes:
 
         return _clocked(self.pruned.device, work)
 
-    def _selection(self) -> TimedPass:
-        engine, config, forwards = ENGINES[self.config.engine], self.config, self._fresh()
-
-        def work() -> None:
-            for forward in forwards:
-                for step, (layer, scores_T) in enumerate(sorted(forward.scores.items())):
-                    evidence = Evidence(forward.tokens[layer], None, scores_T, layer, step)
-                    engine.plan(evidence, config)
-
-        return _clocked(self.pruned.device, work)
-
-    def _repacking(self) -> Callable[[], TimedPass]:
-        engine = ENGINES[self.config.engine]
-        hidden_SND = self._hidden_states()
+    def _selection(self) -> Callable[[], TimedPass]:
+        engine, config = ENGINES[self.config.engine], self.config
+        hidden_SND, reads_hidden = self._hidden_states(), config.merge == "nearest"
 
         def clock() -> TimedPass:
             forwards = self._fresh()
 
             def work() -> None:
                 for at, forward in enumerate(forwards):
-                    for layer, plan in forward.plans.items():
+                    for step, layer in enumerate(self._layers()):
+                        tokens, hidden_TD = forward.tokens[layer], None
+                        if reads_hidden:
+                            hidden_TD = engine.tokens_of(hidden_SND[at, layer], tokens.ragged)
+                        scores_T = forward.scores.get(layer)
+                        engine.plan(Evidence(tokens, hidden_TD, scores_T, layer, step), config)
+
+            return _clocked(self.pruned.device, work)
+
+        return clock
+
+    def _repacking(self) -> Callable[[], TimedPass]:
+        engine, hidden_SND = ENGINES[self.config.engine], self._hidden_states()
+
+        def clock() -> TimedPass:
+            forwards = self._fresh()
+
+            def work() -> None:
+                for at, forward in enumerate(forwards):
+                    for layer in self._layers():
+                        plan = forward.plans[layer]
                         engine.shorten(hidden_SND[at, layer], plan)
                         tokens_after(forward.tokens[layer], plan, layer)
 
             return _clocked(self.pruned.device, work)
 
         return clock
+
+    def _layers(self) -> tuple[int, ...]:
+        """The layers that prune."""
+        return pruning_layers(self.config, len(self.forwards[0].tokens) - 1)
 
     def _hidden_states(self) -> dict[tuple[int, int], Tensor]:
         """By batch and layer, hidden states of the shape that the layer's plan shortens.
@@ -221,9 +234,10 @@ class _Passes:
         device = self.pruned.device
         shapes = {}
         for at, forward in enumerate(self.forwards):
-            for layer, plan in forward.plans.items():
-                column_T1 = torch.empty(plan.before.total, 1, device=device)
-                shapes[at, layer] = engine.enter(column_T1, plan.before).shape[:2]
+            for layer in self._layers():
+                before = forward.tokens[layer].ragged
+                column_T1 = torch.empty(before.total, 1, device=device)
+                shapes[at, layer] = engine.enter(column_T1, before).shape[:2]
         rows = max((s * n for s, n in shapes.values()), default=0)
         block_RD = torch.randn(rows, width, device=device, dtype=base.dtype)
         return {at: block_RD[: s * n].view(s, n, width) for at, (s, n) in shapes.items()}

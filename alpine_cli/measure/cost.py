@@ -6,8 +6,8 @@ call FLOPs are often MACs: ALPINE's measured ones are.)
 
 Counted: the products with weight matrices, queries by keys, probabilities by values. Left out, as
 in every counter this project compares with: biases, LayerNorm, softmax, activations, position
-biases and rotations, embedding look-ups (no multiply-adds). Scoring and merging are given apart,
-as `pruning_overhead_flops`.
+biases and rotations, embedding look-ups (no multiply-adds). What pruning itself computes stands
+apart, in `overhead`.
 
 `paper_*` are the formulas of the ALPINE replication package, which count a product of two
 n-vectors as n multiplications and n - 1 additions; they serve the theory curves only.
@@ -35,8 +35,6 @@ __all__ = [
     "paper_crossing",
     "paper_feed_forward_flops",
     "paper_mha_flops",
-    "pruning_overhead_flops",
-    "scoring_product_macs",
 ]
 
 _KNOWN = (
@@ -132,36 +130,6 @@ def feed_forward_macs(shape: EncoderShape, lengths: ArrayLike) -> NDArray[np.int
     """MACs of one layer's feed-forward block at `lengths` tokens each: 2 n D F, gated 3 n D F."""
     n = np.asarray(lengths, dtype=np.int64)
     return shape.feed_forward_matrices * n * shape.hidden * shape.feed_forward
-
-
-def scoring_product_macs(lengths: ArrayLike) -> NDArray[np.int64]:
-    """n^2 MACs in a pruning layer whose scores are a product with the mask of valid queries.
-
-    Engines that score on a padded grid do that, once the heads are summed. It belongs to the
-    overhead (`pruning_overhead_flops(weighted=True)` holds it), but operator counters see it.
-    """
-    n = np.asarray(lengths, dtype=np.int64)
-    return n * n
-
-
-def pruning_overhead_flops(
-    shape: EncoderShape, lengths: ArrayLike, removed: ArrayLike, *, merge: bool, weighted: bool
-) -> NDArray[np.int64]:
-    """FLOPs that one pruning layer adds.
-
-    H n^2 additions for the scores (sums over heads and queries), n^2 more where queries are
-    weighted by whether they exist, 6 n for their division, mean, deviation and band, and, where
-    tokens are merged, D per removed token for their mean.
-
-    Args:
-        lengths: tokens that the layer scores.
-        removed: tokens that leave it; same shape.
-        merge: whether they are merged.
-        weighted: whether scores are a product with the mask, see `scoring_product_macs`.
-    """
-    n = np.asarray(lengths, dtype=np.int64)
-    merging = np.asarray(removed, dtype=np.int64) * (shape.hidden if merge else 0)
-    return (shape.heads + weighted) * n * n + 6 * n + merging
 
 
 def paper_mha_flops(n: int, hidden: int = 768, heads: int = 12) -> int:

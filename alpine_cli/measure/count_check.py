@@ -78,7 +78,7 @@ def check_counts(
     cautions: list[Caution] = []
     for name, label, terms, count in COUNTERS:
         method = f"{label}, {terms}; {len(inputs)} samples spread over the lengths"
-        method += ", batch size 1; scoring's products, where an engine has any, included"
+        method += ", batch size 1; pruning's own products, where it has any, included"
         try:
             counts = [count(model, one) for one in inputs]
         except Exception as error:  # tracing fails in many ways; none may lose the other figures

@@ -72,14 +72,14 @@ def _measure_variant(variant: LoadedVariant, batch_size: int, run_batch_size: in
 
 
 def _expected(cost: VariantCost, checked: list[int]) -> ExpectedMacs:
-    """What counters of matrix products must find: scoring's products are seen by them, too."""
+    """What counters of matrix products must find: pruning's own products are seen by them, too."""
 
     def layers(values: NDArray[np.int64]) -> NDArray[np.float64]:
         return values[checked].sum(axis=0).astype(np.float64)
 
     return ExpectedMacs(
         attention_weights=layers(cost.attention_weights),
-        attention_products=layers(cost.attention_products + cost.scoring_products),
+        attention_products=layers(cost.attention_products + cost.overhead_products),
         feed_forward=layers(cost.feed_forward),
         outside=float(cost.projection[checked].sum()) + len(checked) * cost.head,
     )

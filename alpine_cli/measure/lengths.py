@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from alpine_cli.measure.workload import LoadedVariant
 from alpine_cli.pruning.apply import trace
 from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.plan import TokenState
+from alpine_cli.pruning.selection import protected_tokens
 from alpine_cli.pruning.tracing import TracedForward
 from alpine_cli.results import Series
 
-__all__ = ["LayerLengths", "layer_lengths", "mean_length_series"]
+__all__ = ["LayerLengths", "layer_lengths", "mean_length_series", "pruning_layers"]
 
 
 @dataclass(frozen=True)
@@ -31,35 +33,55 @@ class LayerLengths:
             enters layer l's attention, the last one what leaves the encoder. Entry l + 1 is the
             length at which layer l's feed-forward part runs.
         removed: (samples, functions per sample, layers) int64, tokens that each layer removed.
-        pruned_layers: indices of the layers that prune.
-        merges: whether pruning layers append a merged token.
+        compared: as `removed`; pairs of tokens whose similarity the layer computed.
+        pruned_layers: indices of the layers that prune by their scores or a share.
+        pruning: how; None for transformers as it ships.
     """
 
     entering: NDArray[np.int64]
     removed: NDArray[np.int64]
+    compared: NDArray[np.int64]
     pruned_layers: tuple[int, ...]
-    merges: bool
+    pruning: PruningConfig | None
 
     @classmethod
-    def unpruned(cls, rows: Sequence[Sequence[Sequence[int]]], num_layers: int) -> LayerLengths:
-        """Of these encoded samples, where nothing is pruned: their input lengths everywhere."""
+    def unpruned(
+        cls,
+        rows: Sequence[Sequence[Sequence[int]]],
+        num_layers: int,
+        pruning: PruningConfig | None = None,
+    ) -> LayerLengths:
+        """Of these encoded samples where no layer prunes: their input lengths everywhere.
+
+        But for output="first", with which only the first token leaves the last layer.
+        """
         inputs = np.array([[len(row) for row in sample] for sample in rows], dtype=np.int64)
         entering = np.repeat(inputs[:, :, None], num_layers + 1, axis=2)
-        return cls(entering, np.zeros_like(entering[:, :, 1:]), (), merges=False)
+        if pruning is not None and pruning.output == "first":
+            entering[:, :, -1] = np.minimum(entering[:, :, -1], 1)
+        nothing = np.zeros_like(entering[:, :, 1:])
+        return cls(entering, nothing, nothing, (), pruning)
 
     @classmethod
-    def traced(cls, forward: TracedForward, functions: int, pruning: PruningConfig) -> LayerLengths:
+    def traced(cls, forward: TracedForward, functions: int) -> LayerLengths:
         """Of the samples of one traced batch; rows of one sample are adjacent."""
+        config = forward.config
         lengths_LR = np.array(forward.lengths, dtype=np.int64)
         num_layers = len(lengths_LR) - 1
+        layers = pruning_layers(config, num_layers)
         removed_LR = np.zeros((num_layers, lengths_LR.shape[1]), dtype=np.int64)
-        for layer, plan in forward.plans.items():
-            removed_LR[layer] = plan.removed_B.cpu().numpy()
+        compared_LR = np.zeros_like(removed_LR)
+        for layer in layers:
+            removed_R = forward.plans[layer].removed_B.cpu().numpy()
+            removed_LR[layer] = removed_R
+            if config.merge == "nearest":
+                compared_LR[layer] = _compared(forward.tokens[layer], removed_R, config)
         return cls(
             lengths_LR.T.reshape(-1, functions, num_layers + 1),
             removed_LR.T.reshape(-1, functions, num_layers),
-            pruning.resolve(num_layers),
-            merges=pruning.merge == "mean",
+            compared_LR.T.reshape(-1, functions, num_layers),
+            layers,
+            config,
         )
 
     @classmethod
@@ -69,6 +91,7 @@ class LayerLengths:
             parts[0],
             entering=np.concatenate([part.entering for part in parts]),
             removed=np.concatenate([part.removed for part in parts]),
+            compared=np.concatenate([part.compared for part in parts]),
         )
 
     def executed(self, batches: Sequence[Sequence[int]], *, pads: bool) -> NDArray[np.int64]:
@@ -89,17 +112,44 @@ def layer_lengths(variant: LoadedVariant, batch_size: int, num_layers: int) -> L
     size serves; it only decides how fast this goes.
     """
     if variant.pruning is None or not variant.pruning.resolve(num_layers):
-        return LayerLengths.unpruned(variant.encoded.rows, num_layers)
+        return LayerLengths.unpruned(variant.encoded.rows, num_layers, variant.pruning)
     functions = len(variant.encoded.rows[0])
     parts: list[LayerLengths] = []
     order: list[int] = []
     for batch in variant.batches(batch_size, seed=0):
         with torch.inference_mode(), trace(variant.model) as recorded:
             variant.forward(batch)
-        parts.append(LayerLengths.traced(recorded.calls[0], functions, variant.pruning))
+        parts.append(LayerLengths.traced(recorded.calls[0], functions))
         order += batch.indices
     found, back = LayerLengths.joined(parts), np.argsort(order)
-    return replace(found, entering=found.entering[back], removed=found.removed[back])
+    return replace(
+        found,
+        entering=found.entering[back],
+        removed=found.removed[back],
+        compared=found.compared[back],
+    )
+
+
+def pruning_layers(config: PruningConfig, num_layers: int) -> tuple[int, ...]:
+    """The layers that prune; not the last one where only its first token is read."""
+    layers = config.resolve(num_layers)
+    return tuple(at for at in layers if config.output != "first" or at < num_layers - 1)
+
+
+def _compared(
+    tokens: TokenState, removed_R: NDArray[np.int64], config: PruningConfig
+) -> NDArray[np.int64]:
+    """Pairs of tokens whose similarity `merging` computes, in each sequence that loses any.
+
+    "bipartite": the two alternating halves of the unprotected tokens; else removed against kept.
+    """
+    lengths_R = np.array(tokens.ragged.lengths, dtype=np.int64)
+    pairs_R = removed_R * (lengths_R - removed_R)
+    if config.rule == "bipartite":
+        protected_T = protected_tokens(tokens, config).to(torch.int64)
+        free_R = lengths_R - tokens.ragged.sum_by_sequence(protected_T).cpu().numpy()
+        pairs_R = (free_R + 1) // 2 * (free_R // 2)
+    return pairs_R * (removed_R > 0)
 
 
 def mean_length_series(name: str, lengths: LayerLengths) -> Series:

@@ -117,16 +117,14 @@ def test_few_runs_have_no_intervals() -> None:
     assert set(part.series[0].low or []) == {None}
 
 
-def request(
-    subject: tuple[Path, Path], engine: str, layers: str = "even", **changed: Any
-) -> dict[str, Any]:
+def request(subject: tuple[Path, Path], engine: str, **changed: Any) -> dict[str, Any]:
     def variant(name: str, layers: str) -> dict[str, Any]:
-        pruning = PruningConfig(layers=layers, engine=engine).to_dict()
+        pruning = PruningConfig(engine=engine, **{**changed, "layers": layers}).to_dict()  # type: ignore[arg-type]
         return {"name": name, "checkpoint": str(subject[0]), "pruning": pruning}
 
-    variants = [variant("unpruned", "none"), variant("pruned", layers)]
+    variants = [variant("unpruned", "none"), variant("pruned", changed.get("layers", "even"))]
     workload = {"variants": variants, "data": str(subject[1]), "batch_size": 4, "threads": 1}
-    return {"workload": workload, "pairs": [], "runs": 5, "timed_samples": None, **changed}
+    return {"workload": workload, "pairs": [], "runs": 5, "timed_samples": None}
 
 
 @pytest.mark.parametrize("engine", ["packed", "padded", "reference"])
@@ -151,6 +149,24 @@ def test_a_real_run_is_taken_apart(subject: tuple[Path, Path], engine: str) -> N
     assert figures["anatomy_selection"].value > 0  # type: ignore[operator]
     assert figures["anatomy_repacking"].value > 0  # type: ignore[operator]
     assert figures["flops_ratio"].value > 1  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "pruning",
+    [
+        {"layers": "all", "output": "first"},
+        {"rule": "random", "keep": 0.5},
+        {"rule": "bipartite", "keep": 0.6, "merge": "nearest"},
+    ],
+    ids=["first output", "no scores", "bipartite"],
+)
+def test_other_rules_are_taken_apart_too(
+    subject: tuple[Path, Path], pruning: dict[str, Any]
+) -> None:
+    part = Part.model_validate(measure_anatomy(request(subject, "packed", **pruning)))
+    figures = {figure.name: figure.value for figure in part.figures if figure.variant == "pruned"}
+    assert figures["anatomy_selection"] > 0  # type: ignore[operator]
+    assert figures["flops_ratio"] > 1  # type: ignore[operator]
 
 
 def test_the_flops_ratio_is_that_of_measure_flops(

@@ -21,8 +21,6 @@ from alpine_cli.measure.cost import (
     paper_crossing,
     paper_feed_forward_flops,
     paper_mha_flops,
-    pruning_overhead_flops,
-    scoring_product_macs,
 )
 
 BASE = EncoderShape.from_config(RobertaConfig())
@@ -101,16 +99,3 @@ def test_heads_of_their_own_width_and_gates_are_read_off_the_config() -> None:
 def test_a_family_without_formula_is_refused_by_name() -> None:
     with pytest.raises(MeasurementError, match="gpt2"):
         EncoderShape.from_config(GPT2Config())
-
-
-def test_overhead_grows_with_what_is_merged() -> None:
-    shape = EncoderShape(layers=1, hidden=8, heads=2, feed_forward=16, embedding=8)
-
-    def overhead(removed: int, *, merge: bool = True, weighted: bool = False) -> int:
-        return int(pruning_overhead_flops(shape, 10, removed, merge=merge, weighted=weighted))
-
-    assert overhead(0) == 2 * 100 + 60
-    assert overhead(4) == 2 * 100 + 60 + 4 * 8
-    assert overhead(4, merge=False) == 2 * 100 + 60
-    # the heads are summed, then n^2 products weight the queries: n^2 FLOPs more than sums alone
-    assert overhead(0, weighted=True) - overhead(0) == int(scoring_product_macs(10)) == 100

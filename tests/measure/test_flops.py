@@ -93,6 +93,29 @@ def test_three_counts_agree(name: str, family: str) -> None:
     assert part.cautions == []
 
 
+RULES = {
+    "cls scores": PruningConfig(layers="all", score="cls", engine="padded"),
+    "fixed share": PruningConfig(layers="even", rule="top", keep=0.6),
+    "no scores": PruningConfig(layers="all", rule="random", keep=0.8, engine="padded"),
+    "nearest": PruningConfig(layers="all", merge="nearest"),
+    "nearest, padded": PruningConfig(layers="all", merge="nearest", engine="padded"),
+    "bipartite": PruningConfig(layers="all", rule="bipartite", keep=0.7, merge="nearest"),
+    "bipartite, ends": PruningConfig(
+        layers="even", rule="bipartite", keep=0.9, merge="nearest", protect="ends"
+    ),
+    "first output": PruningConfig(layers="none", output="first"),
+    "first output, pruned": PruningConfig(layers="all", output="first", engine="padded"),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_three_counts_agree_under_every_rule(name: str) -> None:
+    """Merging by similarity multiplies matrices, too; reading one token saves feed-forward."""
+    found = values(_measure_variant(make_variant(RULES[name]), 1, 4))
+    assert found["dispatcher_macs_over_analytic"] == pytest.approx(1, abs=1e-3)
+    assert found["fvcore_macs_over_analytic"] == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.parametrize("name", ["stock", "packed, pruned", "padded, pruned"])
 def test_three_counts_agree_on_pairs_of_functions(name: str) -> None:
     """Two rows of different lengths: a padding engine pads even at batch size 1."""
