@@ -19,11 +19,16 @@ from alpine_cli.results import Interval, Result
 
 __all__ = ["draw_changes", "draw_lengths", "drawable", "ratio_of"]
 
+_MOST_CURVES = 6
+
 
 def draw_lengths(result: Result, path: Path) -> bool:
-    """The mean length after every layer, a curve per variant; False if there is nothing to draw."""
+    """The mean length after every layer, a curve per variant; False if there is nothing to draw.
+
+    Nor are the curves of many settings (a sweep) drawn: nobody could tell them apart.
+    """
     curves = [series for series in result.series if series.name == "mean_length"]
-    if not curves:
+    if not curves or len(curves) > _MOST_CURVES:
         return False
     # stock and unpruned run at the same lengths: one line says it for both
     flat = [series for series in curves if series.variant == "unpruned"] or curves[:1]
