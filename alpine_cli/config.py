@@ -241,7 +241,8 @@ class RunConfig(BaseModel):
     )
     device: Literal["cpu", "cuda"] | None = Field(
         default=None,
-        description="Device: cpu or cuda; default: cuda where there is one.",
+        description="Device: cpu or cuda; default: cuda where there is one. One of several GPUs:"
+        " CUDA_VISIBLE_DEVICES=N.",
     )
     output: str | None = Field(
         default=None,

@@ -136,8 +136,8 @@ def finetune(
     """Fine-tune a model of code on a task, pruned or not.
 
     Writes a run directory: config.yaml, ckpt.pt (the best weights by the validation metric),
-    metrics.jsonl, predictions and a state to resume from. The test split is evaluated
-    once, at the end.
+    metrics.jsonl, predictions, a state to resume from and training.json, a result file with time,
+    energy and curves of the run. The test split is evaluated once, at the end.
     """
     options: dict[str, Any] = {
         "model": model,
@@ -225,9 +225,35 @@ def _show(outcome: FinetuneOutcome) -> None:
     out = console()
     out.print(table)
     out.print(f"wall time {metrics['wall_s']:.1f} s", highlight=False)
+    for line in _consumed(outcome.checkpoint):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
     out.print(
         f"next: alpine bench --checkpoint {outcome.checkpoint}", highlight=False, soft_wrap=True
     )
+
+
+def _consumed(checkpoint: Path) -> list[str]:
+    """Energy of the training and what it means, from the run's own record."""
+    from alpine_cli.measure.break_even import find_training_record
+    from alpine_cli.report.formatting import scale_for
+
+    record = find_training_record(checkpoint)
+    if record is None:
+        return []
+    found = {figure.name: figure for figure in record.figures}
+    energy, co2 = found["finetuning_energy"], found["finetuning_co2"]
+    if energy.value is None:
+        return [f"energy of the training: {energy.reason}"]
+    shown = [
+        f"{scale.text(figure.value)} {scale.unit}"
+        for figure in (energy, co2)
+        for scale in [scale_for(figure.unit, [figure.value])]
+    ]
+    how = energy.method.partition(";")[0]
+    return [
+        f"energy of the training {shown[0]} ({how}), {shown[1]} on the world's mean grid"
+        " (another: alpine report --country)"
+    ]
 
 
 _NAMES = {

@@ -209,7 +209,6 @@ class _Finetuning:
         # Sums are split by thread, so their last bits depend on how many there are.
         torch.set_num_threads(entries[0]["threads"])
         saved_s = entries[-1]["wall_s"]
-        self.clock = Clock(saved_s)
         self.best = max((_rank_of(e) for e in entries if e["event"] == "valid"), default=None)
         kept = TokensKept()
         if self.ranks.is_first:
@@ -221,6 +220,7 @@ class _Finetuning:
             saved_s=saved_s,
             lost_s=reached_s - saved_s if resuming else None,
         )
+        self.clock = Clock(saved_s)  # after the meters, whose opening takes a moment
         trainer = AlpineTrainer(
             self.model,
             self.arguments,

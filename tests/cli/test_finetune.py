@@ -62,6 +62,9 @@ def test_result_on_stdout_progress_on_stderr(finetune: Run) -> None:
     for word in ("Best weights: epoch 1", "accuracy, % (picks the best)", "tokens kept, %"):
         assert word in result.stdout
     assert f"alpine bench --checkpoint {run / 'ckpt.pt'}" in result.stdout
+    assert re.search(
+        r"energy of the training [\d.]+ m?J \(sum of .*cpu (measured|modelled)", result.stdout
+    )
     assert "validation after step 3" in result.stderr
     assert "left 0:00:00" in result.stderr
     assert "weights of" in result.stderr
