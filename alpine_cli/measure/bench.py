@@ -29,7 +29,15 @@ from alpine_cli.measure.partial import SITTING, KeptParts
 from alpine_cli.measure.plan import Plan, make_plan
 from alpine_cli.results import Better, Caution, Environment, Figure, Part, Result
 
-__all__ = ["KINDS", "OnProgress", "Watcher", "measure_cell", "run_bench", "run_measures"]
+__all__ = [
+    "KINDS",
+    "OnProgress",
+    "Watcher",
+    "command_line",
+    "measure_cell",
+    "run_bench",
+    "run_measures",
+]
 
 KINDS = ("accuracy", "flops", "memory", "throughput", "anatomy", "energy")
 
@@ -145,7 +153,7 @@ def measure_cell(
     return Result(
         **dict(part),
         **about,
-        command=_command_line(sys.argv),
+        command=command_line(sys.argv),
         kind="bench" if len(kinds) > 1 else kinds[0],  # type: ignore[arg-type]
         subject=plan.subject,
         variants=plan.variants,
@@ -226,7 +234,7 @@ def _absent(name: str, unit: str, better: Better, variant: str, reason: str) -> 
     )
 
 
-def _command_line(argv: Sequence[str]) -> list[str]:
+def command_line(argv: Sequence[str]) -> list[str]:
     """The command as typed, with absolute paths cut to their last part."""
 
     def shorten(word: str) -> str:

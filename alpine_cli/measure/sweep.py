@@ -21,7 +21,7 @@ import numpy as np
 
 from alpine_cli.checkpoint import Checkpoint, load_checkpoint
 from alpine_cli.measure import cautions
-from alpine_cli.measure.bench import _command_line as command_line
+from alpine_cli.measure.bench import command_line
 from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.environment import describe_environment
 from alpine_cli.measure.grid import Setting, make_grid

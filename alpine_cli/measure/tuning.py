@@ -20,7 +20,7 @@ import numpy as np
 from alpine_cli.checkpoint import Checkpoint, save_checkpoint
 from alpine_cli.errors import ConfigError, DataError
 from alpine_cli.files import refuse_existing
-from alpine_cli.measure.bench import _command_line as command_line
+from alpine_cli.measure.bench import command_line
 from alpine_cli.measure.environment import describe_environment
 from alpine_cli.measure.grid import Setting
 from alpine_cli.measure.isolation import OnProgress, run_isolated

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,3 +82,11 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_operators(operator: str, met: list[float]) -> None:
     (condition,) = parse_conditions(f"throughput{operator}-5%")
     assert [change for change in (-6, -5, -4) if condition.met_by(change)] == met
+
+
+def test_the_documented_conditions_are_read() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "compare.md").read_text("utf-8")
+    expressions = re.findall(r"--fail-if '([^']+)'", text)
+    assert expressions
+    for expression in expressions:
+        assert len(parse_conditions(expression)) == 3

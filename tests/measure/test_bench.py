@@ -131,7 +131,7 @@ def test_memory_is_the_median_of_processes_and_says_how_it_was_taken() -> None:
 
 def test_the_command_line_keeps_no_folder_of_this_machine() -> None:
     typed = ["/usr/bin/alpine", "bench", "--data", "/home/me/bcb", "--output=/tmp/x/out", "--json"]
-    assert bench._command_line(typed) == [
+    assert bench.command_line(typed) == [
         "alpine",
         "bench",
         "--data",
