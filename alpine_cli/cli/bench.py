@@ -228,7 +228,7 @@ def bench(
 
         alpine bench --checkpoint ckpt.pt --data DIR --layers even --quick
 
-        alpine bench --checkpoint s1/ckpt.pt --checkpoint s2/ckpt.pt --batch-size 1,32
+        alpine bench --checkpoint a.pt --checkpoint b.pt --batch-size 1,32
     """
     given = {
         "data": data,

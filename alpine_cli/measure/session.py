@@ -98,7 +98,8 @@ def run_session(
     conditions = describe_environment()
     kept = [_parts(output, key_of(plan, kinds, conditions), session, resume) for plan in plans]
     # A session that is taken up again stays the session it was.
-    session = next((parts.session for parts in kept if parts.begun()), session)
+    begun = (parts.session for parts in kept if parts.begun())
+    session = next((earlier for earlier in begun if earlier is not None), session)
     watcher.planned(plans, kinds, [parts.answers() for parts in kept] if resume else None)
     measured: list[Measured] = []
     failures: list[MeasurementError] = []
