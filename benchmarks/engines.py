@@ -13,6 +13,11 @@ Variants:
     published way    `reference` engine: eager attention, one Python iteration per sample
     padded           vectorised gather and scatter, bucketed batches
     packed           no padding anywhere
+    packed first     packed, and the last layer feeds forward only the tokens that heads read
+
+`--train` times training steps instead (forward, backward, AdamW, dropout on, mean loss over all
+tokens that are left). `--dtype bfloat16` runs in half precision, and `--fresh` gives every round
+functions of its own, so that lengths and token counts are ones no kernel was built for.
 """
 
 from __future__ import annotations
@@ -35,6 +40,7 @@ from alpine_cli.files import write_atomic
 from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.environment import describe_environment
 from alpine_cli.measure.statistics import ratio_interval
+from alpine_cli.measure.workload import synchronise
 from alpine_cli.pruning import PruningConfig, prune, trace
 from alpine_cli.pruning.apply import ENGINES
 from benchmarks.published_shares import ScheduledBand, shares
@@ -52,6 +58,7 @@ class Variant:
     engine: str | None
     layers: str = "none"
     bucketed: bool = False
+    output: str = "tokens"
 
 
 VARIANTS = (
@@ -65,6 +72,8 @@ VARIANTS = (
     Variant("packed, odd", "packed", "odd"),
     Variant("packed, even", "packed", "even"),
     Variant("packed, all", "packed", "all"),
+    Variant("packed first, none", "packed", output="first"),
+    Variant("packed first, all", "packed", "all", output="first"),
 )
 
 
@@ -75,11 +84,24 @@ class Round:
     seconds: float
 
 
-def batches(rows: list[list[int]], size: int, bucketed: bool) -> list[dict[str, torch.Tensor]]:
+def batches(
+    rows: list[list[int]], size: int, bucketed: bool, device: torch.device
+) -> list[dict[str, torch.Tensor]]:
     """Batches of `size`: in the drawn order, or like lengths together in random batch order."""
     ordered = sorted(rows, key=len, reverse=True) if bucketed else rows
     cut = [pad_batch(ordered[i : i + size]) for i in range(0, len(ordered), size)]
-    return random.Random(0).sample(cut, len(cut))
+    drawn = random.Random(0).sample(cut, len(cut))
+    return [{name: value.to(device) for name, value in batch.items()} for batch in drawn]
+
+
+def train_step(
+    model: Any, optimiser: torch.optim.Optimizer, batch: dict[str, torch.Tensor]
+) -> None:
+    """Forward, backward, AdamW."""
+    hidden = model(**batch).last_hidden_state
+    hidden.float().square().mean().backward()
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
 
 
 def macs(lengths: list[tuple[int, ...]], d: int = 768) -> float:
@@ -96,41 +118,72 @@ def macs(lengths: list[tuple[int, ...]], d: int = 768) -> float:
 
 
 def prepare(
-    variant: Variant, model: Any, rows: list[list[int]], size: int
-) -> tuple[Callable[[str], Round], dict[str, Any]]:
-    """The function that runs one round, and what a traced round says of lengths and cost."""
+    variant: Variant, model: Any, row_sets: list[list[list[int]]], size: int, train: bool
+) -> tuple[Callable[[str], Round], Callable[[], dict[str, Any]]]:
+    """The function that runs one round, and one that tells lengths and cost of all of them.
+
+    Rounds go through `row_sets` in turn; with one set every round reads the same functions. What
+    is told takes a pass over all sets, so it must be asked after the timing: it would build the
+    kernels of shapes that are to be fresh.
+    """
     model = copy.deepcopy(model)
-    prepared = batches(rows, size, variant.bucketed)
+    device, depth = model.device, model.config.num_hidden_layers
+    prepared = [batches(rows, size, variant.bucketed, device) for rows in row_sets]
+    turn = itertools.cycle(prepared)
     engines: dict[str, Any] = {}
     if variant.engine:
-        prune(model, PruningConfig(layers=variant.layers, engine=variant.engine))  # type: ignore[arg-type]
+        config = PruningConfig(
+            variant.layers,
+            engine=variant.engine,  # type: ignore[arg-type]
+            output=variant.output,  # type: ignore[arg-type]
+        )
+        prune(model, config)
         if variant.layers != "none":
             scheduled = ScheduledBand(ENGINES[variant.engine], shares(PUBLISHED, variant.layers))
             engines[variant.engine] = scheduled
 
-    @torch.inference_mode()
-    def run(_: str) -> Round:
-        with patch.dict(ENGINES, engines):
-            started = time.perf_counter()
-            for batch in prepared:
+    def forward(batched: list[dict[str, torch.Tensor]]) -> None:
+        with torch.inference_mode():
+            for batch in batched:
                 model(**batch)
+
+    def step(batched: list[dict[str, torch.Tensor]]) -> None:
+        for batch in batched:
+            train_step(model, optimiser, batch)
+
+    def run(_: str) -> Round:
+        batched = next(turn)
+        with patch.dict(ENGINES, engines):
+            synchronise(device)
+            started = time.perf_counter()
+            (step if train else forward)(batched)
+            synchronise(device)
             return Round(time.perf_counter() - started)
 
-    if variant.engine is None:
-        lengths = [tuple(len(row) for row in rows)] * 13
-    else:
-        with trace(model) as recorded:
-            run("")
-        lengths = [
-            tuple(n for call in recorded.calls for n in call.lengths[layer]) for layer in range(13)
-        ]
-    padding = sum(batch["input_ids"].numel() for batch in prepared)
-    told = {
-        "mean_lengths": [round(sum(at) / len(at), 1) for at in lengths],
-        "gmacs_per_function": macs(lengths) / len(rows) / 1e9,
-        "padded_positions_per_token": padding / sum(map(len, rows)),
-    }
-    return run, told
+    def tell() -> dict[str, Any]:
+        rows = [row for rows in row_sets for row in rows]
+        if variant.engine is None:
+            lengths = [tuple(len(row) for row in rows)] * (depth + 1)
+        else:
+            model.eval()
+            with trace(model) as recorded, patch.dict(ENGINES, engines):
+                for batched in prepared:
+                    forward(batched)
+            lengths = [
+                tuple(n for call in recorded.calls for n in call.lengths[layer])
+                for layer in range(depth + 1)
+            ]
+        positions = sum(batch["input_ids"].numel() for batched in prepared for batch in batched)
+        return {
+            "mean_lengths": [round(sum(at) / len(at), 1) for at in lengths],
+            "gmacs_per_function": macs(lengths, model.config.hidden_size) / len(rows) / 1e9,
+            "padded_positions_per_token": positions / sum(map(len, rows)),
+        }
+
+    if train:
+        model.train()
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    return run, tell
 
 
 def compare(samples: dict[str, list[float]], told: dict[str, Any], name: str) -> dict[str, Any]:
@@ -189,26 +242,34 @@ def table(rows: list[dict[str, Any]], batch_size: int) -> str:
 
 
 def main() -> None:
-    """Run the comparison and write `results/engines-cpu.{json,md}`."""
+    """Run the comparison and write its result files (`--output`, without suffix)."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batch-size", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--functions", type=int, default=64)
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--train", action="store_true", help="training steps instead")
+    parser.add_argument("--fresh", action="store_true", help="other functions in every round")
     parser.add_argument("--only", nargs="+", help="names of variants; default: all of them")
     parser.add_argument("--output", type=Path, default=RESULTS / "engines-cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     variants = [v for v in VARIANTS if not arguments.only or v.name in arguments.only]
 
-    rows, source = load_rows(arguments.functions, arguments.max_length)
-    model = roberta_base()
+    sets = arguments.runs + 1 if arguments.fresh else 1  # one more for the warm-up
+    rows, source = load_rows(arguments.functions * sets, arguments.max_length)
+    row_sets = [rows[at::sets] for at in range(sets)]
+    model = roberta_base().to(arguments.device, getattr(torch, arguments.dtype))
     tables, results = [], []
     for size in arguments.batch_size:
-        runs, told = {}, {}
+        runs, tells = {}, {}
         for variant in variants:
-            runs[variant.name], told[variant.name] = prepare(variant, model, rows, size)
+            runs[variant.name], tells[variant.name] = prepare(
+                variant, model, row_sets, size, arguments.train
+            )
             runs[variant.name]("")  # warm-up: allocator, kernel caches
         blocks = run_blocks(
             list(runs), lambda name, runs=runs: runs[name](name),
@@ -217,6 +278,7 @@ def main() -> None:
         )  # fmt: skip
         print()
         samples = {name: [block.seconds for block in found] for name, found in blocks.items()}
+        told = {name: tell() for name, tell in tells.items()}
         compared = [compare(samples, told, variant.name) for variant in variants]
         results.append({"batch_size": size, "variants": compared})
         tables.append(table(compared, size))
