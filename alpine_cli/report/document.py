@@ -7,9 +7,10 @@ no number stands in one and not in another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from alpine_cli.report.aggregate import group_seeds
+from alpine_cli.report.cell_text import worded
 from alpine_cli.report.correlation import flops_against_energy
 from alpine_cli.report.findings import Finding, findings
 from alpine_cli.report.front import front_table
@@ -114,12 +115,16 @@ def make_document(
         Chapter("paper", "Beside the paper's tables", paper_tables(results)),
     ]
     return Document(
-        [chapter for chapter in chapters if chapter.holds_something],
+        [_worded(chapter) for chapter in chapters if chapter.holds_something],
         [_section(result, pictures) for result in results],
-        [chapter for chapter in closing if chapter.holds_something],
+        [_worded(chapter) for chapter in closing if chapter.holds_something],
         list(problems),
         list(remarks),
     )
+
+
+def _worded(chapter: Chapter) -> Chapter:
+    return replace(chapter, tables=[worded(table) for table in chapter.tables])
 
 
 def _energy_chapter(results: Sequence[Result], pictures: Sequence[Picture]) -> Chapter:
@@ -140,7 +145,7 @@ def _section(result: Result, pictures: Sequence[Picture]) -> Section:
         result=result,
         title=describe_cell(result),
         findings=findings(result),
-        tables=[table for table in tables if table is not None and table.rows],
+        tables=[worded(table) for table in tables if table is not None and table.rows],
         provenance=provenance_table(result),
         pictures=[picture for picture in pictures if picture.about == result.id],
     )

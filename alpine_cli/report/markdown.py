@@ -45,7 +45,7 @@ def _section(section: Section) -> list[str]:
         "",
         _text(
             f"{title_of(result)}; {result.kind} {result.id}, {result.created:%Y-%m-%d %H:%M} UTC,"
-            f" {environment.cpu_model}, {environment.threads} threads, {gpus},"
+            f" {environment.cpu_model}, torch threads {environment.threads}, {gpus},"
             f" torch {environment.versions.get('torch', '?')},"
             f" device {result.settings.get('device', '?')}"
         ),

@@ -41,12 +41,14 @@ def to_table(result: Result) -> Table:
         for figure in row.figures.values():
             if figure.reason is not None:
                 reasons[f"{row.label.strip()}, {figure.variant}: not taken, {figure.reason}"] = None
-    notes = [
-        "In brackets: 95 % confidence intervals. Metrics are compared by difference, all else by"
-        " ratio. “No difference shown”: the interval covers none; “not judged”: there is no"
-        " interval.",
-        *reasons,
-    ]
+    notes = list(reasons)
+    if ratios:
+        notes.insert(
+            0,
+            "In brackets: 95 % confidence intervals. Metrics are compared by difference, all else"
+            " by ratio. “No difference shown”: the interval covers none; “not judged”: there is no"
+            " interval.",
+        )
     title = f"{describe_cell(result)}, {result.subject.data} {result.subject.split}"
     return Table(f"summary-{result.id}", title, columns, rows, notes)
 

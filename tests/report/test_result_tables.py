@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpine_cli.report.aggregate import group_seeds
-from alpine_cli.report.cell_text import decimals_of, parted
+from alpine_cli.report.cell_text import decimals_of, parted, worded
 from alpine_cli.report.findings import findings
 from alpine_cli.report.overview import batch_size_tables, coverage_table, overview_table
 from alpine_cli.report.result_tables import lengths_table, speed_by_length_table, to_table
 from alpine_cli.report.seed_tables import seed_table
 from alpine_cli.report.setting import describe_cell, describe_pruning
-from alpine_cli.report.tables import Cell, Table
+from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.results import Result
 from tests.report.made import make_result, with_energy
 from tests.report.test_aggregate import seeded
@@ -184,6 +184,15 @@ def test_parting_loses_nothing(text: str) -> None:
     number, words = parted(text)
     assert "".join(f"{number}{words}".split()) == "".join(text.split())
     assert decimals_of(text) >= 0
+
+
+def test_a_coloured_row_says_its_word_once() -> None:
+    silent = [Cell("a"), Cell("-7.3 [-11.0, -4.0]", -7.3, style="worse")]
+    telling = [Cell("b"), Cell("0.6", 0.6, style="better"), Cell("better", style="better")]
+    one = worded(Table("k", "t", [Column("x"), Column("y")], [silent]))
+    assert one.rows[0][1].text == "-7.3 [-11.0, -4.0] worse"
+    two = Table("k", "t", [Column("x"), Column("y"), Column("z")], [telling])
+    assert worded(two) == two
 
 
 def test_decimals_are_those_shown() -> None:
