@@ -28,6 +28,8 @@ class Scale:
 
     def text(self, value: float | None) -> str:
         """The value on this scale, without the unit."""
+        if value is not None and self.unit == "samples":
+            return f"{value:,.0f}"  # whole things: no digits behind the point
         return "-" if value is None else format_value(value / self.factor)
 
 

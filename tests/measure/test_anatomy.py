@@ -163,7 +163,8 @@ def test_a_real_run_is_taken_apart(subject: tuple[Path, Path], engine: str) -> N
 def test_other_rules_are_taken_apart_too(
     subject: tuple[Path, Path], pruning: dict[str, Any]
 ) -> None:
-    part = Part.model_validate(measure_anatomy(request(subject, "packed", **pruning)))
+    asked = {**request(subject, "packed", **pruning), "runs": 1}
+    part = Part.model_validate(measure_anatomy(asked))
     figures = {figure.name: figure.value for figure in part.figures if figure.variant == "pruned"}
     assert figures["anatomy_selection"] > 0  # type: ignore[operator]
     assert figures["flops_ratio"] > 1  # type: ignore[operator]
@@ -175,7 +176,7 @@ def test_the_flops_ratio_is_that_of_measure_flops(
     from alpine_cli.measure.flops import measure_flops
 
     monkeypatch.setattr("alpine_cli.measure.flops._CHECKED_SAMPLES", 1)
-    asked = request(subject, "packed")
+    asked = {**request(subject, "packed"), "runs": 1}
     (ratio,) = (f["value"] for f in measure_anatomy(asked)["figures"] if f["name"] == "flops_ratio")
     counted = {
         figure["variant"]: figure["value"]
