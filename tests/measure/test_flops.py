@@ -27,7 +27,6 @@ from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec
 from alpine_cli.tasks.registry import TASKS
 from tests.pruning.families import CONFIGS, VOCABULARY, make_model
 
-
 # fvcore's trace leaves out a pooler that no head reads: a thousandth of so small a model.
 TOLERANCE = 2e-3
 
