@@ -33,6 +33,12 @@ def part(subject: tuple[Path, Path]) -> Part:
     return measure(subject, latency=True, training=True, training_batch_size=4)
 
 
+@pytest.fixture(scope="module")
+def single(subject: tuple[Path, Path]) -> Part:
+    """One run, and nothing that is not asked for."""
+    return measure(subject, timed_samples=8, runs=1)
+
+
 def test_every_figure_of_every_variant(part: Part) -> None:
     told = {(figure.name, figure.variant) for figure in part.figures}
     names = ("throughput", "token_throughput", "training_throughput", "latency")
@@ -68,19 +74,18 @@ def test_curves_by_length_belong_to_the_same_runs(part: Part) -> None:
         assert min(series.y) < total.value < max(series.y)  # type: ignore[type-var,operator]
 
 
-def test_training_and_latency_are_left_out_unless_asked(subject: tuple[Path, Path]) -> None:
-    names = {figure.name for figure in measure(subject, timed_samples=8, runs=1).figures}
+def test_training_and_latency_are_left_out_unless_asked(single: Part) -> None:
+    names = {figure.name for figure in single.figures}
     assert names == {"throughput", "token_throughput", "tokenisation_throughput"}
 
 
-def test_one_run_has_no_interval_and_says_so(subject: tuple[Path, Path]) -> None:
-    part = measure(subject, timed_samples=8, runs=1)
-    for figure in part.figures:
+def test_one_run_has_no_interval_and_says_so(single: Part) -> None:
+    for figure in single.figures:
         assert figure.interval is None
-    for comparison in part.comparisons:
+    for comparison in single.comparisons:
         assert comparison.verdict == "not judged"
         assert "1 run" in (comparison.reason or "")
-    assert all(series.low is None and series.high is None for series in part.series)
+    assert all(series.low is None and series.high is None for series in single.series)
 
 
 def test_what_the_watch_saw_becomes_cautions(
