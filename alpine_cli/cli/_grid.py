@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -88,8 +89,13 @@ def check_metric(metric: str) -> None:
 
 
 @contextmanager
-def show_progress(name: str) -> Iterator[OnProgress]:
-    """One bar on stderr; nothing where stderr is no terminal."""
+def show_progress(name: str, output: Path) -> Iterator[OnProgress]:
+    """One bar on stderr; nothing where stderr is no terminal. Ctrl-C is told what is kept.
+
+    Args:
+        name: of the command.
+        output: directory of results, under which finished settings are kept.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     terminal = error_console()
@@ -107,7 +113,14 @@ def show_progress(name: str) -> Iterator[OnProgress]:
         def show(done: int, total: int, text: str) -> None:
             bars.update(task, completed=done, total=total, description=text)
 
-        yield show
+        try:
+            yield show
+        except KeyboardInterrupt:
+            kept = len(list((output / ".partial").glob("*/trial-*.part")))
+            if kept:
+                text = f"{kept} finished setting(s) are kept; the same command goes on from them"
+                terminal.print(text, markup=False, highlight=False)
+            raise
 
 
 def print_table(table: Table, out: Console) -> None:

@@ -109,7 +109,7 @@ def sweep(
         timed_samples=timed_samples or None,
         seed=seed,
     )
-    with show_progress("sweep") as on_progress:
+    with show_progress("sweep", output) as on_progress:
         result = run_sweep(options, grid, output, metric=metric, time=time, on_progress=on_progress)
     path = write_result(result, output)
     if picture is not None:

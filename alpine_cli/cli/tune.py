@@ -110,7 +110,7 @@ def tune(
         threads=threads,
         seed=seed,
     )
-    with show_progress("tune") as on_progress:
+    with show_progress("tune", results) as on_progress:
         tuned = search(options, grid, aim, results, on_progress=on_progress)
     written = [write_result(found, results) for found in (tuned.search, tuned.test) if found]
     if tuned.chosen is not None and output is not None:

@@ -13,6 +13,7 @@ import pytest
 
 from alpine_cli.checkpoint import load_checkpoint
 from alpine_cli.measure import sweep, tuning, worker
+from alpine_cli.measure.trials import TrialRunner
 from alpine_cli.result_files import read_results
 from alpine_cli.results import Result
 from tests.measure.subjects import write_checkpoint, write_data
@@ -207,3 +208,37 @@ def test_tune_never_overwrites_unasked_and_never_its_own_checkpoint(
         assert outcome.exit_code == 2, outcome.output
     assert taken.read_text(encoding="utf-8") == "mine"
     assert asked == []
+
+
+@pytest.mark.parametrize("command", ["sweep", "tune"])
+def test_interrupted_the_same_command_goes_on(
+    subject: Path,
+    run_alpine: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    more = (
+        ("--output",) if command == "sweep" else ("--max-drop", 90, "--split", "test", "--results")
+    )
+    typed = (command, "--checkpoint", subject, *QUICK, *GRID, *more, tmp_path / "results")
+    run, tried = TrialRunner._try, []
+
+    def interrupted(self: Any, setting: Any) -> Any:
+        if len(tried) == 2:
+            raise KeyboardInterrupt
+        tried.append(setting.name)
+        return run(self, setting)
+
+    monkeypatch.setattr(TrialRunner, "_try", interrupted)
+    outcome = run_alpine(*typed)
+    assert outcome.exit_code == 130
+    assert "2 finished setting(s) are kept" in outcome.stderr
+    first = list(tried)
+    tried.clear()
+    monkeypatch.setattr(TrialRunner, "_try", lambda s, x: tried.append(x.name) or run(s, x))
+    assert run_alpine(*typed).exit_code == 0
+    assert len(tried) == 3
+    assert not set(tried) & set(first)
+    assert set(only(tmp_path / "results").variants) == {*tried, *first}
+    assert not (tmp_path / "results" / ".partial").exists()
