@@ -23,10 +23,16 @@ __all__ = ["DRAWERS", "Picture", "draw_all", "slug"]
 
 Drawer = Callable[[Result, Path], bool]
 
+
+def _draw_sweep(result: Result, path: Path) -> bool:
+    # A bench has accuracy and cost as well, but one setting makes no front.
+    return result.kind in ("sweep", "tune") and draw_front(result, path)
+
+
 # name of the file -> (drawer, caption); the order is the report's.
 DRAWERS: dict[str, tuple[Drawer, str]] = {
     "changes": (draw_changes, "What pruning changes, relative to unpruned, with 95 % intervals"),
-    "front": (draw_front, "What every setting costs and keeps, with the front"),
+    "front": (_draw_sweep, "What every setting costs and keeps, with the front"),
     "lengths": (draw_lengths, "Mean sequence length after every layer"),
     "macs-per-layer": (draw_macs_per_layer, "Multiply-adds of every layer"),
     "throughput-by-length": (draw_throughput_by_length, "Throughput by length of the input"),
