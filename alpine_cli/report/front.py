@@ -59,8 +59,9 @@ class FrontPoint:
 
     @property
     def published(self) -> bool:
-        """Whether it is the published rule: alpha 1 and the mean of the removed tokens."""
-        return self.pruning.get("alpha") == 1 and self.pruning.get("merge") == "mean"
+        """Whether it is one the ALPINE paper reports: odd, even or all layers, alpha 1, mean."""
+        rule = (self.pruning.get("alpha"), self.pruning.get("merge"))
+        return rule == (1, "mean") and self.pruning.get("layers") in _MARKERS
 
 
 def front_points(result: Result, metric: str | None = None) -> list[FrontPoint]:
