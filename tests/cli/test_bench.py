@@ -38,6 +38,8 @@ def benched(
     results = tmp_path_factory.mktemp("results")
     arguments = ["bench", "--checkpoint", subject[0], "--output", results, *QUICK, *TIMES]
     arguments += ["--memory-runs", 1, "--country", "FRA"]
+    # Each of them takes as long as all of inference; tests/measure looks at them closely.
+    arguments += ["--no-training-memory", "--no-training-energy"]
     return CliRunner().invoke(app, [str(argument) for argument in arguments]), results
 
 
@@ -67,12 +69,9 @@ def test_every_measure_left_figures_for_every_variant(result: Result) -> None:
             "total_macs",
             "throughput",
             "latency",
-            "latency_p95",
             "training_throughput",
             "inference_memory_run",
-            "training_memory_run",
             "energy_gross",
-            "training_energy_gross",
             "co2",
         ):
             figure = result.figure(name, variant)
@@ -86,6 +85,18 @@ def test_the_speed_up_is_taken_apart_and_told_by_length(result: Result) -> None:
     (anatomy,) = [series for series in result.series if series.name == "speedup_anatomy"]
     assert anatomy.variant == "pruned"
     assert anatomy.baseline == "unpruned"
+
+
+def test_a_percentile_that_samples_do_not_reach_is_absent_with_the_reason(result: Result) -> None:
+    figure = result.figure("latency_p95", "pruned")
+    assert figure is not None
+    assert figure.value is None
+    assert "samples" in (figure.reason or "")
+
+
+def test_what_was_not_asked_for_is_not_there(result: Result) -> None:
+    assert result.figure("training_memory_run", "pruned") is None
+    assert result.figure("training_energy_gross", "pruned") is None
 
 
 def test_predictions_are_kept_for_later_tests(result: Result) -> None:

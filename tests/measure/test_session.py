@@ -48,6 +48,7 @@ def quick_look(monkeypatch: pytest.MonkeyPatch, described: Environment) -> None:
         lambda **fields: described.model_copy(update=fields),
     )
     monkeypatch.setattr(cautions, "after", lambda *_, **__: [])
+    monkeypatch.setattr(partial, "_source_digest", lambda: "source")
     monkeypatch.setattr(memory_trials, "usable_cores", lambda: 1)
 
 
@@ -232,6 +233,21 @@ def test_parts_of_elsewhere_are_refused_with_the_reason(
     with pytest.raises(ConfigError, match=told):
         run_session([options], tmp_path / "out", Silent(), kinds=KINDS, resume=True)
     assert len(kept_answers(tmp_path / "out")) == 1  # still there, for where they belong
+
+
+def test_parts_of_another_source_are_refused(
+    options: MeasureOptions,
+    workers: FakeWorkers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A version number stays the same while code is worked on."""
+    workers.at = {"flops": interrupt}
+    with pytest.raises(KeyboardInterrupt):
+        run_session([options], tmp_path / "out", Silent(), kinds=KINDS)
+    monkeypatch.setattr(partial, "_source_digest", lambda: "edited")
+    with pytest.raises(ConfigError, match="source was source, is edited"):
+        run_session([options], tmp_path / "out", Silent(), kinds=KINDS, resume=True)
 
 
 def test_parts_of_other_weights_or_samples_are_not_taken(
