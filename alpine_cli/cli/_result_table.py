@@ -56,14 +56,18 @@ def print_result(result: Result) -> None:
 
 
 def print_cautions(cautions: Iterable[Caution]) -> None:
-    """On stderr: what was seen, its effect, and what to do."""
+    """On stderr: what was seen, its effect, and what to do; said once where several share them."""
     out = error_console()
+    together: dict[tuple[str | None, str | None], list[str]] = {}
     for caution in cautions:
-        _plain(out, f"mind: {caution.text}", style="yellow")
-        if caution.effect:
-            _plain(out, f"      effect: {caution.effect}", style="yellow")
-        if caution.remedy:
-            _plain(out, f"      remedy: {caution.remedy}", style="yellow")
+        together.setdefault((caution.effect, caution.remedy), []).append(caution.text)
+    for (effect, remedy), texts in together.items():
+        for text in texts:
+            _plain(out, f"mind: {text}", style="yellow")
+        if effect:
+            _plain(out, f"      effect: {effect}", style="yellow")
+        if remedy:
+            _plain(out, f"      remedy: {remedy}", style="yellow")
 
 
 def print_cells(results: Sequence[Result]) -> None:

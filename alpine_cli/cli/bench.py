@@ -83,6 +83,7 @@ def bench(
     merge: m.MergeOption = None,
     protect: m.ProtectOption = None,
     engine: m.EngineOption = None,
+    prune: m.PruneOption = None,
     reference: Annotated[
         bool | None,
         typer.Option("--reference", help="Measure the published algorithm's engine, too (slow)."),
@@ -92,8 +93,8 @@ def bench(
         bool,
         typer.Option(
             "--quick",
-            help="About a minute on a small model: fewer runs, fewer samples, no training steps."
-            " Options given win.",
+            help="A first look, a minute or two on a small model: fewer runs, fewer samples, no"
+            " training steps. Options given win.",
         ),
     ] = False,
     thorough: Annotated[
@@ -128,7 +129,7 @@ def bench(
             min=0,
             help="One run passes over about so many samples, evenly spaced over the lengths of"
             " the split; 0: over all.",
-            show_default=_preset_default("256", "64", "0"),
+            show_default=_preset_default("256", "32", "0"),
         ),
     ] = None,
     memory_runs: Annotated[
@@ -240,6 +241,7 @@ def bench(
         "merge": merge,
         "protect": protect,
         "engine": engine,
+        "prune": m.pruning_fields(prune),
         "reference": reference,
         "threads": threads,
         "runs": runs,

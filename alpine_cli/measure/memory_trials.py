@@ -4,10 +4,10 @@ Every figure comes from processes that did nothing else: an allocator's peak sho
 it. A process costs about 4 s of imports (torch and transformers, nothing that could be left out),
 which is most of a bench of a small model, so on the CPU several run at once where that is known to
 be safe: a peak of one process does not see its neighbours, as long as the machine has memory for
-all. That is known after one of each kind has run alone; a process that dies beside others is run
-once more, alone, before its figure is given up. Measured on a 3 MB RoBERTa, peaks of the run in MB,
-first alone, then twice beside another: 67.9, 67.7, 67.7 for inference; 1708.6, 1708.7, 1708.6 for
-a training step.
+all. How much one takes is known after one of each purpose, of the variant that does not prune, has
+run alone; a process that dies beside others is run once more, alone, before its figure is given
+up. Measured on a 3 MB RoBERTa, peaks of the run in MB, first alone, then twice beside another:
+67.9, 67.7, 67.7 for inference; 1708.6, 1708.7, 1708.6 for a training step.
 """
 
 from __future__ import annotations
@@ -116,20 +116,23 @@ def measure_memory_trials(
 
 
 def _rounds(plan: Plan, purposes: Sequence[str]) -> list[list[Trial]]:
-    """One of each kind first, then all others; each list in random order."""
-    first: list[Trial] = []
-    others: list[Trial] = []
+    """One of each purpose, then one of each variant, then all others; each in random order.
+
+    The first round tells how much memory such a process takes, the second what does not fit at
+    all, before it is tried on and on.
+    """
+    rounds: list[list[Trial]] = [[], [], []]
     for repetition in range(plan.options.memory_runs):
         for purpose in purposes:
-            for variant in plan.variants:
+            for number, variant in enumerate(plan.variants):
                 # The reference engine exists to be compared with, not to be trained.
                 if not (purpose == "training" and variant == "reference"):
-                    trial = Trial(variant, purpose, repetition)
-                    (others if repetition else first).append(trial)
+                    place = 2 if repetition else min(number, 1)
+                    rounds[place].append(Trial(variant, purpose, repetition))
     draw = random.Random(plan.options.seed)
-    draw.shuffle(first)
-    draw.shuffle(others)
-    return [first, others]
+    for trials in rounds:
+        draw.shuffle(trials)
+    return rounds
 
 
 def side_by_side(answers: Sequence[Answer], free_bytes: int | None = None) -> int:

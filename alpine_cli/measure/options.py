@@ -33,6 +33,7 @@ class MeasureOptions:
         flops_batch_size: samples per forward pass that FLOPs are counted for.
         device: "cpu", "cuda", "cuda:N"; None takes CUDA where there is one.
         layers, alpha, merge, protect, engine: override the checkpoint's pruning.
+        prune: override any other field of it, by name.
         reference: measure the published algorithm's engine, too.
         threads: of each worker; None takes every core this process may use.
         runs: at least so many runs of each variant.
@@ -65,6 +66,7 @@ class MeasureOptions:
     merge: str | None = None
     protect: str | None = None
     engine: str | None = None
+    prune: Mapping[str, Any] | None = None
     reference: bool = False
     threads: Count | None = None
     runs: Count = 10
@@ -98,7 +100,7 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     "quick": {
         "runs": 5,
         "min_seconds": 1.0,
-        "timed_samples": 64,
+        "timed_samples": 32,
         "memory_runs": 1,
         "training_memory": False,
         "training_throughput": False,

@@ -114,9 +114,16 @@ def test_sentences_say_what_the_table_shows(printed: Console, result: Result) ->
 
 def test_cautions_have_effect_and_remedy(printed: Console) -> None:
     caution = Caution(code="busy", text="it was busy", effect="times spread", remedy="Wait")
-    print_cautions([caution, Caution(code="note", text="no more")])
+    later = caution.model_copy(update={"text": "it was busy again"})
+    print_cautions([caution, Caution(code="note", text="no more"), later])
     lines = [line.strip() for line in text_of(printed).splitlines()]
-    assert lines == ["mind: it was busy", "effect: times spread", "remedy: Wait", "mind: no more"]
+    assert lines == [
+        "mind: it was busy",
+        "mind: it was busy again",
+        "effect: times spread",
+        "remedy: Wait",
+        "mind: no more",
+    ]
 
 
 def with_seed(result: Result, seed: int, size: int) -> Result:

@@ -56,14 +56,15 @@ def measure(plan: Plan, workers: Workers) -> Part:
     return measure_memory_trials(plan, lambda *_: None, KeptParts(), workers)
 
 
-def test_the_first_of_each_kind_runs_alone_the_rest_beside_each_other(
+def test_the_first_of_each_purpose_runs_alone_the_rest_beside_each_other(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory_trials, "usable_cores", lambda: 3)
     workers = Workers()
     part = measure(plan, workers)
     assert len(workers.requests) == 3 * 2 * 3  # variants x purposes x repetitions
-    assert len(set(workers.requests[:6])) == 6
+    assert set(workers.requests[:2]) == {("inference", "stock"), ("training", "stock")}
+    assert len(set(workers.requests[:6])) == 6  # one of every variant before any repetition
     assert 1 < workers.most <= 3
     assert {figure.n for figure in part.figures} == {3}
     assert len(part.figures) == 3 * 2 * 2  # run and process
