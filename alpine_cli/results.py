@@ -66,7 +66,9 @@ class Interval(_Record):
     low: Finite
     high: Finite
     level: Finite = Field(default=0.95, gt=0, lt=1, description="nominal coverage")
-    method: str = Field(description="how it was computed, e.g. 'BCa bootstrap over 600 samples, paired'")
+    method: str = Field(
+        description="how it was computed, e.g. 'BCa bootstrap over 600 samples, paired'"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -7,6 +7,7 @@ so there is no --force here: no result is ever overwritten.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,8 @@ import typer
 from alpine_cli.cli._common import error_console, print_json
 from alpine_cli.cli._progress import show_progress
 from alpine_cli.cli._result_table import print_result
+from alpine_cli.errors import ConfigError
+from alpine_cli.pruning.config import PruningConfig
 
 __all__ = [
     "BaselineOption",
@@ -25,6 +28,7 @@ __all__ = [
     "MergeOption",
     "MinSecondsOption",
     "ProtectOption",
+    "PruneOption",
     "PueOption",
     "ReferenceOption",
     "ResultsOption",
@@ -35,6 +39,7 @@ __all__ = [
     "TimedSamplesOption",
     "measure",
     "print_result",
+    "pruning_fields",
 ]
 
 BaselineOption = Annotated[
@@ -51,13 +56,22 @@ BatchSizeOption = Annotated[
     int, typer.Option("--batch-size", min=1, help="Samples per forward pass.")
 ]
 MergeOption = Annotated[
-    str | None, typer.Option("--merge", help="Override the checkpoint: mean or none.")
+    str | None, typer.Option("--merge", help="Override the checkpoint: mean, none or nearest.")
 ]
 ProtectOption = Annotated[
     str | None, typer.Option("--protect", help="Override the checkpoint: special or ends.")
 ]
 EngineOption = Annotated[
     str | None, typer.Option("--engine", help="Override the checkpoint: packed, padded, reference.")
+]
+PruneOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prune",
+        help="Override any other field of the checkpoint's pruning: rule=top, keep=0.6, score=cls,"
+        " output=first. Repeatable.",
+        metavar="FIELD=VALUE",
+    ),
 ]
 ReferenceOption = Annotated[
     bool, typer.Option("--reference", help="Measure the published algorithm's engine, too (slow).")
@@ -101,6 +115,33 @@ CarbonIntensityOption = Annotated[
 PueOption = Annotated[
     float, typer.Option("--pue", help="Power usage effectiveness of the site, 1 or more.")
 ]
+
+
+def pruning_fields(assignments: Sequence[str] | None) -> dict[str, Any] | None:
+    """Read `--prune` options: values are YAML, so that numbers are numbers.
+
+    Raises:
+        ConfigError: not FIELD=VALUE, no field of `PruningConfig`, or given twice.
+    """
+    if not assignments:
+        return None
+    import yaml
+
+    known = [field.name for field in fields(PruningConfig)]
+    found: dict[str, Any] = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals or name not in known:
+            raise ConfigError(
+                f"--prune {text}: must be FIELD=VALUE with a field of {', '.join(known)}"
+            )
+        if name in found:
+            raise ConfigError(f"--prune {text}: {name} is given twice")
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--prune {text}: not a YAML value: {error}") from error
+    return found
 
 
 def measure(kinds: Sequence[str], *, output: Path, as_json: bool, **options: Any) -> None:

@@ -93,7 +93,7 @@ def bench(
         bool,
         typer.Option(
             "--quick",
-            help="A first look, a minute or two on a small model: fewer runs, fewer samples, no"
+            help="A first look, some two minutes on a small model: fewer runs and samples, no"
             " training steps. Options given win.",
         ),
     ] = False,

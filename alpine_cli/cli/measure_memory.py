@@ -35,6 +35,7 @@ def measure_memory(
     merge: m.MergeOption = None,
     protect: m.ProtectOption = None,
     engine: m.EngineOption = None,
+    prune: m.PruneOption = None,
     reference: m.ReferenceOption = False,
     threads: m.ThreadsOption = None,
     memory_runs: Annotated[
@@ -100,6 +101,7 @@ def measure_memory(
         merge=merge,
         protect=protect,
         engine=engine,
+        prune=m.pruning_fields(prune),
         reference=reference,
         threads=threads,
         memory_runs=memory_runs,

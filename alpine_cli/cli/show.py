@@ -23,7 +23,14 @@ from alpine_cli.cli._common import (
     error_console,
     print_json,
 )
-from alpine_cli.cli._measuring import EngineOption, MergeOption, ProtectOption, SplitOption
+from alpine_cli.cli._measuring import (
+    EngineOption,
+    MergeOption,
+    ProtectOption,
+    PruneOption,
+    SplitOption,
+    pruning_fields,
+)
 from alpine_cli.errors import ConfigError
 from alpine_cli.files import refuse_existing, write_atomic
 
@@ -60,6 +67,7 @@ def show(
     merge: MergeOption = None,
     protect: ProtectOption = None,
     engine: EngineOption = None,
+    prune: PruneOption = None,
     device: DeviceOption = None,
     kinds: Annotated[
         bool,
@@ -104,7 +112,13 @@ def show(
     if html is not None:
         refuse_existing(html, force)
     subject = load_subject(
-        checkpoint, layers=layers, alpha=alpha, merge=merge, protect=protect, engine=engine
+        checkpoint,
+        layers=layers,
+        alpha=alpha,
+        merge=merge,
+        protect=protect,
+        engine=engine,
+        prune=pruning_fields(prune),
     )
     if files and (data or sample or kinds):
         raise ConfigError("give a FILE, or --data with --sample or --kinds, not both")

@@ -157,7 +157,7 @@ def measure_cell(
         kind="bench" if len(kinds) > 1 else kinds[0],  # type: ignore[arg-type]
         subject=plan.subject,
         variants=plan.variants,
-        settings=options.settings(),
+        settings={**options.settings(), "max_length": plan.max_length},
         environment=environment,
     )
 

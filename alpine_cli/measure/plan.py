@@ -25,13 +25,15 @@ from alpine_cli.measure.workload import (
     build_from,
     load_samples,
 )
-from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.config import SHARE_RULES, PruningConfig
 from alpine_cli.results import Caution, Subject, Variant
 from alpine_cli.tasks.data import SPLIT_NAMES
 from alpine_cli.tasks.encoding import EncodingSpec, encode
 
 __all__ = ["MeasureOptions", "Plan", "make_plan", "short_path"]
 
+# what families call the number of encoder layers in their config
+_DEPTH_NAMES = ("num_hidden_layers", "n_layers", "num_layers")
 _PAIRS = [
     ("pruned", "unpruned"),
     ("unpruned", "stock"),
@@ -54,6 +56,7 @@ class Plan:
         options: with threads and device resolved.
         request: what the workers get.
         subject, variants: what the result file says of it.
+        max_length: tokens of one function at most, as the checkpoint cuts its input.
         pairs: (variant, baseline) that are compared. Pruned against unpruned is what pruning
             gains, unpruned against stock what the engine gains: neither hides in the other.
         cautions: what the user should know beforehand.
@@ -63,6 +66,7 @@ class Plan:
     request: WorkloadRequest
     subject: Subject
     variants: dict[str, Variant]
+    max_length: int
     pairs: list[tuple[str, str]]
     cautions: list[Caution]
 
@@ -111,7 +115,8 @@ def make_plan(options: MeasureOptions, known: dict[str, Subject] | None = None) 
         for wanted in request.variants
     }
     pairs = [pair for pair in _PAIRS if pair[0] in variants and pair[1] in variants]
-    return Plan(options, request, subject, variants, pairs, cautions)
+    max_length = checkpoint.encoding_spec.max_length
+    return Plan(options, request, subject, variants, max_length, pairs, cautions)
 
 
 def _resolve_pruning(checkpoint: Checkpoint, options: MeasureOptions) -> PruningConfig:
@@ -121,10 +126,9 @@ def _resolve_pruning(checkpoint: Checkpoint, options: MeasureOptions) -> Pruning
         for name in ("layers", "alpha", "merge", "protect", "engine")
         if (value := getattr(options, name)) is not None
     }
-    pruning = PruningConfig.from_dict({**checkpoint.pruning, **asked})
-    layers = checkpoint.model_config.get("num_hidden_layers") or checkpoint.model_config.get(
-        "n_layers"
-    )
+    pruning = PruningConfig.from_dict({**checkpoint.pruning, **(options.prune or {}), **asked})
+    named = (checkpoint.model_config.get(name) for name in _DEPTH_NAMES)
+    layers = next((value for value in named if value is not None), None)
     if layers is not None:
         pruning.resolve(int(layers))
     return pruning
@@ -214,6 +218,23 @@ def _describe_subject(
     )
 
 
+def _told(pruning: PruningConfig) -> str:
+    """The settings that decide which tokens go: "layers even, alpha 1, merge mean, …"."""
+    facts = {"layers": pruning.layers}
+    if pruning.rule != "band":
+        facts["rule"] = pruning.rule
+    if pruning.rule in SHARE_RULES:
+        facts["keep"] = str(pruning.keep)
+    else:
+        facts["alpha"] = f"{pruning.alpha:g}"
+    if pruning.needs_scores and pruning.score != "received":
+        facts["score"] = pruning.score
+    facts |= {"merge": pruning.merge, "protect": pruning.protect}
+    if pruning.output != "tokens":
+        facts["output"] = pruning.output
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
 def _describe_variant(wanted: VariantRequest, checkpoint: Checkpoint) -> Variant:
     path = Path(wanted.checkpoint)
     engine = "transformers (sdpa)"
@@ -221,10 +242,7 @@ def _describe_variant(wanted: VariantRequest, checkpoint: Checkpoint) -> Variant
     if wanted.pruning is not None:
         engine = wanted.pruning["engine"]
         if wanted.pruning["layers"] != "none":
-            details = ", ".join(
-                f"{name} {wanted.pruning[name]}" for name in ("layers", "alpha", "merge", "protect")
-            )
-            description = f"{description}: {details}"
+            description = f"{description}: {_told(PruningConfig.from_dict(wanted.pruning))}"
     return Variant(
         checkpoint=short_path(path),
         checkpoint_sha256=sha256_of(path),

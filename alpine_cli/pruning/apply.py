@@ -222,7 +222,7 @@ class _EnterModel:
                     position_T = packed
         if self.family.tracks_positions:
             run.tokens[0] = replace(run.tokens[0], position_T=position_T.to(torch.float32))
-        if config.tracks_sizes:
+        if config.tracks_sizes and run.pruned_layers:
             ones_T = torch.ones_like(position_T, dtype=torch.float32)
             run.tokens[0] = replace(run.tokens[0], size_T=ones_T)
         # A 4-D mask passes through transformers' mask functions as it is; nobody reads this one.

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, get_args
 from alpine_cli.pruning.errors import PruningError
 
 __all__ = [
+    "SHARE_RULES",
     "EngineName",
     "Merge",
     "Output",
@@ -30,6 +31,9 @@ Merge = Literal["mean", "none", "nearest"]
 Protect = Literal["special", "ends"]
 EngineName = Literal["packed", "padded", "reference"]
 Output = Literal["tokens", "first"]
+
+SHARE_RULES: tuple[Rule, ...] = ("top", "random", "first", "bipartite")
+"""Rules that keep a given share: lengths after pruning follow from the lengths before."""
 
 _NAMED_LAYERS = ("none", "all", "odd", "even")
 
@@ -99,10 +103,10 @@ class PruningConfig:
             value = getattr(self, name)
             if value not in allowed:
                 raise PruningError(f"{name}: must be one of {', '.join(allowed)} (got {value!r})")
-        if self.rule in ("band", "floor") and self.keep != 1.0:
+        if self.rule not in SHARE_RULES and self.keep != 1.0:
             raise PruningError(
                 f"keep: the rule {self.rule!r} chooses by alpha and takes no share (got"
-                f" {self.keep!r}); rules with a share: top, random, first, bipartite"
+                f" {self.keep!r}); rules with a share: {', '.join(SHARE_RULES)}"
             )
         if self.rule == "bipartite" and self.merge != "nearest":
             raise PruningError(

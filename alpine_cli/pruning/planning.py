@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.config import SHARE_RULES, PruningConfig
 from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.merging import plan_bipartite, plan_nearest
 from alpine_cli.pruning.plan import PruningPlan
-from alpine_cli.pruning.rules import SHARE_RULES, kept_counts, kept_tokens
+from alpine_cli.pruning.rules import kept_counts, kept_tokens
 from alpine_cli.pruning.selection import plan_keep
 
 __all__ = ["make_plan"]

@@ -24,10 +24,7 @@ from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.selection import TOLERANCE, band, score_statistics
 
-__all__ = ["SHARE_RULES", "floor", "keep_share", "kept_count", "kept_counts", "kept_tokens"]
-
-SHARE_RULES = ("top", "random", "first", "bipartite")
-"""Rules whose lengths after pruning follow from the lengths before."""
+__all__ = ["floor", "keep_share", "kept_count", "kept_counts", "kept_tokens"]
 
 
 def floor(scores_T: Tensor, protected_T: Tensor, ragged: Ragged, alpha: float) -> Tensor:

@@ -130,7 +130,8 @@ class LayerRun:
         if rule is not None:
             assert self.tokens.position_T is not None
             terms.append(PositionBias(rule, self.tokens.position_T))
-        if self.tokens.size_T is not None and self.layer > 0:  # all of size 1 before
+        # up to and including the first layer that prunes, every token is one token
+        if self.tokens.size_T is not None and self.layer > self.run.pruned_layers[0]:
             terms.append(SizeBias(self.tokens.size_T))
         if len(terms) < 2:
             return terms[0] if terms else None

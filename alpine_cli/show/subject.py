@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from alpine_cli.checkpoint import Checkpoint, load_checkpoint
 from alpine_cli.errors import ConfigError
@@ -76,8 +78,12 @@ class ShowSubject:
         return found.require(split).samples, f"{Path(root).resolve().name}, {split}"
 
 
-def load_subject(path: Path, **overrides: str | float | None) -> ShowSubject:
-    """Open a checkpoint; `overrides` are fields of `PruningConfig`, None where not given.
+def load_subject(
+    path: Path, *, prune: Mapping[str, Any] | None = None, **overrides: str | float | None
+) -> ShowSubject:
+    """Open a checkpoint; `overrides` and `prune` are fields of `PruningConfig`.
+
+    Overrides that are None were not given.
 
     Raises:
         CheckpointError: not a usable checkpoint.
@@ -87,7 +93,8 @@ def load_subject(path: Path, **overrides: str | float | None) -> ShowSubject:
     checkpoint = load_checkpoint(path)
     asked = {name: value for name, value in overrides.items() if value is not None}
     # A head may read one token only; what is shown is what all layers make of all tokens.
-    pruning = PruningConfig.from_dict({**checkpoint.pruning, **asked, "output": "tokens"})
+    given = {**checkpoint.pruning, **(prune or {}), **asked, "output": "tokens"}
+    pruning = PruningConfig.from_dict(given)
     if pruning.layers == "none":
         raise ConfigError(
             f"{path}: prunes no layer, so every token stays; pass --layers even, for example"

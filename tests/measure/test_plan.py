@@ -149,3 +149,20 @@ def test_timed_batches_are_whole_batches_spread_over_the_lengths(
     mean = sum(map(encoded.length, chosen)) / len(chosen)
     overall = sum(map(encoded.length, range(64))) / 64
     assert mean == pytest.approx(overall, rel=0.15)
+
+
+def test_other_fields_of_the_pruning_are_overridden_by_name(options: MeasureOptions) -> None:
+    fields = {"rule": "top", "keep": 0.6, "merge": "nearest", "output": "first"}
+    plan = make_plan(replace(options, layers="all", prune=fields))
+    pruned = plan.variants["pruned"]
+    assert pruned.pruning is not None
+    assert {name: pruned.pruning[name] for name in fields} == fields
+    assert pruned.description.endswith(
+        "layers all, rule top, keep 0.6, merge nearest, protect special, output first"
+    )
+    unpruned = plan.variants["unpruned"].pruning
+    assert unpruned is not None
+    assert (unpruned["layers"], unpruned["output"]) == ("none", "first")
+    assert plan.max_length == 64
+    with pytest.raises(PruningError, match="takes no share"):
+        make_plan(replace(options, prune={"keep": 0.5}))
