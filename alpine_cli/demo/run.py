@@ -147,7 +147,8 @@ def run_demo(
         patterns = accuracy_by_pattern(corpus.test, unpruned, pruned)
         write_atomic(output / "patterns.csv", _to_csv(patterns))
         draw_demo(result, corpus.test, pruned, output / "demo.png")
-    files_to_open = [output / name for name in _FILES] + report.files
+    reports = [path for path in report.files if path.suffix in (".html", ".md", ".xlsx")]
+    files_to_open = [output / name for name in _FILES] + reports
     _require_learning(result, corpus)
     return DemoOutcome(output, result, patterns, files_to_open, clock.seconds)
 
