@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any
 
+from alpine_cli.pruning.config import SHARE_RULES, PruningConfig
 from alpine_cli.results import Result
 
 __all__ = ["Setting", "describe_cell", "describe_pruning", "setting_of", "training_seed_of"]
@@ -80,10 +81,10 @@ def describe_pruning(result: Result) -> str:
     if not pruning:
         return "none"
     words = [str(pruning.get("layers", "?"))]
-    if "alpha" in pruning:
+    if "alpha" in pruning and pruning.get("rule", "band") not in SHARE_RULES:
         alpha = pruning["alpha"]
         words.append(f"α {alpha:g}" if isinstance(alpha, int | float) else f"α {alpha}")
-    usual = {"merge": "mean", "protect": "special", "engine": "packed"}
+    usual = PruningConfig().to_dict()
     for name, value in pruning.items():
         if name not in ("layers", "alpha") and value is not None and value != usual.get(name):
             words.append(f"{name} {value}")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.report.aggregate import group_seeds
 from alpine_cli.report.cell_text import decimals_of, parted, worded
 from alpine_cli.report.findings import findings
@@ -198,3 +199,23 @@ def test_a_coloured_row_says_its_word_once() -> None:
 def test_decimals_are_those_shown() -> None:
     shown = [decimals_of(text) for text in ("1,234", "0.62 [0.6, 0.7]", "90.25", "none")]
     assert shown == [0, 2, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("pruning", "words"),
+    [
+        (PruningConfig("even"), "even, α 1"),
+        (PruningConfig("odd", 0.5, "none", "ends"), "odd, α 0.5, merge none, protect ends"),
+        (
+            PruningConfig("all", rule="top", keep=0.6, merge="nearest"),
+            "all, merge nearest, rule top, keep 0.6",
+        ),
+    ],
+)
+def test_a_pruning_is_told_by_what_departs_from_the_defaults(
+    pruning: PruningConfig, words: str
+) -> None:
+    result = make_result()
+    pruned = result.variants["pruned"].model_copy(update={"pruning": pruning.to_dict()})
+    variants = {**result.variants, "pruned": pruned}
+    assert describe_pruning(result.model_copy(update={"variants": variants})) == words
