@@ -115,6 +115,31 @@ class Figure(_Record):
         description="raw values in order; index i belongs to the same run in every variant",
     )
 
+    @classmethod
+    def absent(
+        cls,
+        name: str,
+        variant: str,
+        unit: str,
+        reason: str,
+        *,
+        better: Better | None = None,
+        per: str | None = None,
+        method: str = "not taken",
+    ) -> Self:
+        """A figure that could not be taken, and why: null, never zero."""
+        return cls(
+            name=name,
+            variant=variant,
+            unit=unit,
+            value=None,
+            reason=reason,
+            provenance="absent",
+            method=method,
+            better=better,
+            per=per,
+        )
+
     @model_validator(mode="after")
     def _null_has_a_reason(self) -> Self:
         if (self.value is None) != (self.reason is not None):

@@ -216,22 +216,12 @@ def _failed(plan: Plan, kind: str, error: MeasurementError) -> Part:
     figures = []
     if kind in _HEADLINES:
         name, unit, better = _HEADLINES[kind]
-        figures = [_absent(name, unit, better, variant, str(error)) for variant in plan.variants]
+        figures = [
+            Figure.absent(name, variant, unit, str(error), better=better)
+            for variant in plan.variants
+        ]
     caution = Caution(code="not-measured", text=f"{kind} was not measured: {error}")
     return Part(figures=figures, cautions=[caution])
-
-
-def _absent(name: str, unit: str, better: Better, variant: str, reason: str) -> Figure:
-    return Figure(
-        name=name,
-        variant=variant,
-        unit=unit,
-        value=None,
-        reason=reason,
-        provenance="absent",
-        method="not taken",
-        better=better,
-    )
 
 
 def command_line(argv: Sequence[str]) -> list[str]:

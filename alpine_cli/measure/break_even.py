@@ -239,13 +239,4 @@ def _value(part: Part, name: str) -> float:
 
 
 def _absent(name: str, variant: str, reason: str) -> Figure:
-    return Figure(
-        name=name,
-        variant=variant,
-        unit="samples",
-        value=None,
-        reason=reason,
-        provenance="absent",
-        method="not taken",
-        better="lower",
-    )
+    return Figure.absent(name, variant, "samples", reason, better="lower")

@@ -212,16 +212,8 @@ def _which_operator(
 
 
 def _absent(variant: str, name: str, reason: str) -> Figure:
-    return Figure(
-        name=name,
-        variant=variant,
-        unit="MACs",
-        value=None,
-        reason=reason,
-        provenance="absent",
-        method="not counted",
-        per="sample",
-        better="lower",
+    return Figure.absent(
+        name, variant, "MACs", reason, better="lower", per="sample", method="not counted"
     )
 
 

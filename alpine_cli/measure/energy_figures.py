@@ -159,14 +159,4 @@ def _figure(
 
 
 def _absent(variant: str, name: str, reason: str) -> Figure:
-    return Figure(
-        name=name,
-        variant=variant,
-        unit="J",
-        value=None,
-        reason=reason,
-        provenance="absent",
-        method="not taken",
-        per="sample",
-        better="lower",
-    )
+    return Figure.absent(name, variant, "J", reason, better="lower", per="sample")

@@ -24,7 +24,12 @@ from alpine_cli.measure.count_check import ExpectedMacs, check_counts
 from alpine_cli.measure.lengths import layer_lengths, mean_length_series
 from alpine_cli.measure.statistics import compare_all, mean_interval
 from alpine_cli.measure.worker import report_progress
-from alpine_cli.measure.workload import LoadedVariant, WorkloadRequest, load_workload
+from alpine_cli.measure.workload import (
+    LoadedVariant,
+    WorkloadRequest,
+    evenly_over_lengths,
+    load_workload,
+)
 from alpine_cli.pruning.patch.registry import find_base_model
 from alpine_cli.results import Figure, Part, Series
 
@@ -50,12 +55,23 @@ def _measure_variant(variant: LoadedVariant, batch_size: int, run_batch_size: in
     layers = family.layers(base)
     lengths = layer_lengths(variant, run_batch_size, len(layers))
     curve = Part(series=[mean_length_series(variant.name, lengths)])
-    checked = _spread_over_lengths(variant)
+    checked = evenly_over_lengths(variant.encoded, _CHECKED_SAMPLES)
     inputs = [inputs_of(variant, sample) for sample in checked]
     try:
         shape = EncoderShape.from_config(base.config)
     except MeasurementError as error:
-        figures = [_absent(variant.name, unit, str(error)) for unit in ("MACs", "FLOPs")]
+        figures = [
+            Figure.absent(
+                f"total_{unit.lower()}",
+                variant.name,
+                unit,
+                str(error),
+                better="lower",
+                per="sample",
+                method="not counted",
+            )
+            for unit in ("MACs", "FLOPs")
+        ]
         counted = check_counts(variant.name, variant.model, layers, inputs, None)
         return Part(figures=figures).merged(counted, curve)
     head, layout = head_macs(variant, layers, checked[0]), Layout.of(variant)
@@ -161,24 +177,3 @@ def _layer_series(variant: str, cost: VariantCost) -> list[Series]:
             ("pruning_overhead_flops_per_layer", "FLOPs", cost.overhead_flops),
         )
     ]
-
-
-def _spread_over_lengths(variant: LoadedVariant) -> list[int]:
-    """A few samples evenly spaced over the lengths of the split."""
-    order = sorted(range(len(variant.encoded)), key=lambda i: (variant.encoded.length(i), i))
-    count = min(_CHECKED_SAMPLES, len(order))
-    return [order[(2 * k + 1) * len(order) // (2 * count)] for k in range(count)]
-
-
-def _absent(variant: str, unit: str, reason: str) -> Figure:
-    return Figure(
-        name=f"total_{unit.lower()}",
-        variant=variant,
-        unit=unit,
-        value=None,
-        reason=reason,
-        provenance="absent",
-        method="not counted",
-        per="sample",
-        better="lower",
-    )

@@ -20,7 +20,7 @@ from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.statistics import aggregate, compare_all, mean_interval, spread
 from alpine_cli.measure.timing import timed_pass
 from alpine_cli.measure.worker import report_progress
-from alpine_cli.measure.workload import Batch, Workload
+from alpine_cli.measure.workload import Batch, Workload, evenly_over_lengths
 from alpine_cli.results import Aggregate, Figure, Part
 
 __all__ = ["latency_figures", "measure_latency", "samples_needed"]
@@ -52,13 +52,14 @@ def measure_latency(
         min_seconds: what each variant is measured for at least; decides how many samples are timed.
     """
     budget = _TIMES_MIN_SECONDS * min_seconds * len(workload.variants)
-    chosen = _spread_over_lengths(workload, COUNTS[0])
+    encoded = next(iter(workload.variants.values())).encoded
+    chosen = evenly_over_lengths(encoded, COUNTS[0])
     batches, spent = _warmed_up(workload, chosen)
     per_sample = spent / len(chosen)
     # Each sample runs once more for its warm-up.
     fitting = [count for count in COUNTS if count * (ROUNDS + 1) * per_sample <= budget]
     if fitting and fitting[-1] > COUNTS[0] and len(workload.samples) > COUNTS[0]:
-        chosen = _spread_over_lengths(workload, fitting[-1])
+        chosen = evenly_over_lengths(encoded, fitting[-1])
         batches, _ = _warmed_up(workload, chosen)
     milliseconds: dict[str, list[float]] = {name: [] for name in workload.variants}
     for k in range(len(chosen)):
@@ -78,14 +79,6 @@ def measure_latency(
     figures = latency_figures(milliseconds, in_split=in_split, seed=workload.request.seed)
     comparisons = compare_all(figures, pairs, unit="sample", seed=workload.request.seed)
     return Part(figures=figures, comparisons=comparisons)
-
-
-def _spread_over_lengths(workload: Workload, count: int) -> list[int]:
-    """The middle of each of `count` equal slices of the split, sorted by length."""
-    encoded = next(iter(workload.variants.values())).encoded
-    by_length = sorted(range(len(encoded)), key=lambda i: (encoded.length(i), i))
-    count = min(count, len(by_length))
-    return [by_length[(2 * k + 1) * len(by_length) // (2 * count)] for k in range(count)]
 
 
 def _warmed_up(workload: Workload, chosen: Sequence[int]) -> tuple[dict[str, list[Batch]], float]:
@@ -149,14 +142,11 @@ def _absent(name: str, variant: str, needed: int, timed: int, in_split: int) -> 
         if in_split < needed
         else "a larger --min-seconds makes room for more"
     )
-    return Figure(
-        name=name,
-        variant=variant,
-        unit="ms",
-        value=None,
-        reason=f"takes {needed} samples, {timed} were timed: {remedy}",
-        provenance="absent",
-        method="not taken",
-        per="sample",
+    return Figure.absent(
+        name,
+        variant,
+        "ms",
+        f"takes {needed} samples, {timed} were timed: {remedy}",
         better="lower",
+        per="sample",
     )

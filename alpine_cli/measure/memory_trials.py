@@ -201,7 +201,10 @@ def _part(plan: Plan, purposes: Sequence[str], answers: _Answers) -> Part:
     for key in ((purpose, name) for purpose in purposes for name in plan.variants):
         purpose, name = key
         if key in answers.lost:
-            figures.append(_absent(f"{purpose}_memory_run", name, answers.lost[key]))
+            reason = answers.lost[key]
+            figures.append(
+                Figure.absent(f"{purpose}_memory_run", name, "bytes", reason, better="lower")
+            )
         else:
             figures += memory_figures(purpose, name, answers.of(key), sizes[purpose])
     cautions = [
@@ -245,16 +248,3 @@ def memory_figures(
             )
         )
     return figures
-
-
-def _absent(name: str, variant: str, reason: str) -> Figure:
-    return Figure(
-        name=name,
-        variant=variant,
-        unit="bytes",
-        value=None,
-        reason=reason,
-        provenance="absent",
-        method="not taken",
-        better="lower",
-    )

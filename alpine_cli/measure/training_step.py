@@ -148,7 +148,11 @@ def measure_training_steps(
         caution = Caution(
             code="not-measured", text=f"throughput of training steps was not measured: {reason}"
         )
-        return Part(figures=[_absent(name, reason) for name in variants], cautions=[caution])
+        figures = [
+            Figure.absent("training_throughput", name, "samples/s", reason, better="higher")
+            for name in variants
+        ]
+        return Part(figures=figures, cautions=[caution])
     figures = [
         _figure(name, [block.seconds for block in blocks[name]], batches[name], batch_size)
         for name in variants
@@ -220,17 +224,4 @@ def _figure(
         interval=mean_interval(rates, "harmonic_mean"),
         spread=spread(rates),
         samples=rates,
-    )
-
-
-def _absent(variant: str, reason: str) -> Figure:
-    return Figure(
-        name="training_throughput",
-        variant=variant,
-        unit="samples/s",
-        value=None,
-        reason=reason,
-        provenance="absent",
-        method="not taken",
-        better="higher",
     )

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import gc
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -43,11 +44,14 @@ __all__ = [
     "WorkloadRequest",
     "bucketed_batches",
     "build_from",
+    "evenly_over_lengths",
+    "evenly_spaced",
     "load_samples",
     "load_workload",
     "synchronise",
 ]
 
+Item = TypeVar("Item")
 VariantName = Literal["stock", "unpruned", "pruned", "reference"]
 
 
@@ -146,7 +150,7 @@ class Workload:
         groups = grouped_by_length(first.encoded, size)
         if limit is not None and limit < len(self.samples):
             count = max(1, round(limit / size))
-            groups = [groups[(2 * k + 1) * len(groups) // (2 * count)] for k in range(count)]
+            groups = evenly_spaced(groups, count)
         random.Random(self.request.seed).shuffle(groups)
         return {
             name: [variant.batch_of(group) for group in groups]
@@ -228,6 +232,17 @@ def bucketed_batches(encoded: EncodedSplit, batch_size: int, pad_id: int, seed: 
     groups = grouped_by_length(encoded, batch_size)
     random.Random(seed).shuffle(groups)
     return [_collate(encoded, group, pad_id) for group in groups]
+
+
+def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
+    """`count` of the items, each from the middle of one of as many equal slices."""
+    return [items[(2 * k + 1) * len(items) // (2 * count)] for k in range(count)]
+
+
+def evenly_over_lengths(encoded: EncodedSplit, count: int) -> list[int]:
+    """Indices of `count` samples (all, if there are fewer), evenly spaced over the lengths."""
+    by_length = sorted(range(len(encoded)), key=lambda i: (encoded.length(i), i))
+    return evenly_spaced(by_length, min(count, len(by_length)))
 
 
 def grouped_by_length(encoded: EncodedSplit, batch_size: int) -> list[list[int]]:

@@ -107,7 +107,9 @@ def _consumed(variant: str, used: Consumption, epochs: int) -> list[Figure]:
     for part in COMPONENTS:
         name, use = f"finetuning_energy_{part}", used.components.get(part)
         if use is None or use.seconds < (1 - _MISSED_SHARE) * used.seconds:
-            figures.append(_absent(variant, name, "J", _why_absent(part, use, used)))
+            figures.append(
+                Figure.absent(name, variant, "J", _why_absent(part, use, used), better="lower")
+            )
             continue
         metered[part] = use
         source = _source(use)
@@ -126,7 +128,7 @@ def _consumed(variant: str, used: Consumption, epochs: int) -> list[Figure]:
         )
     else:
         reason = "no component could be measured or modelled throughout the run"
-        total = _absent(variant, "finetuning_energy", "J", reason)
+        total = Figure.absent("finetuning_energy", variant, "J", reason, better="lower")
     figures.append(total)
     # The world's mean, without a site's overhead: `alpine report` puts it on any other grid.
     grid = grid_intensity()
@@ -291,18 +293,5 @@ def _figure(
         value=value,
         provenance=provenance,
         method=method,
-        better="lower",
-    )
-
-
-def _absent(variant: str, name: str, unit: str, reason: str) -> Figure:
-    return Figure(
-        name=name,
-        variant=variant,
-        unit=unit,
-        value=None,
-        reason=reason,
-        provenance="absent",
-        method="not taken",
         better="lower",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,12 @@ import pytest
 from alpine_cli.measure import latency
 from alpine_cli.measure.latency import latency_figures, measure_latency, samples_needed
 from alpine_cli.measure.statistics import compare_all
-from alpine_cli.measure.workload import LoadedVariant, Workload, load_workload
+from alpine_cli.measure.workload import (
+    LoadedVariant,
+    Workload,
+    evenly_over_lengths,
+    load_workload,
+)
 from alpine_cli.results import Figure
 from tests.measure.workloads import request_for
 
@@ -137,8 +141,7 @@ class _Pass:
 
 def test_samples_are_spread_over_the_lengths(workload: Workload) -> None:
     encoded = workload.variants["pruned"].encoded
-    chosen = latency._spread_over_lengths(workload, 6)
+    chosen = evenly_over_lengths(encoded, 6)
     lengths = sorted(encoded.length(i) for i in range(len(encoded)))
     assert [encoded.length(i) for i in chosen] == [lengths[at] for at in (2, 6, 10, 14, 18, 22)]
-    few = replace(workload)
-    assert len(latency._spread_over_lengths(few, 400)) == len(encoded)
+    assert len(evenly_over_lengths(encoded, 400)) == len(encoded)
