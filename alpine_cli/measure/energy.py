@@ -35,6 +35,7 @@ from alpine_cli.measure.training_step import (
     lacks_memory,
     release,
     training_batches,
+    training_budget,
     training_variants,
 )
 from alpine_cli.measure.watch import watch_machine
@@ -84,7 +85,8 @@ def _inference(
         for name, variant in workload.variants.items()
     }
     batches = workload.timed_batches(request["timed_samples"])
-    blocks = _blocks(passes, batches, meters, request, workload.request.seed, "inference")
+    budget = request["runs"], request["min_seconds"]
+    blocks = _blocks(passes, batches, meters, budget, workload.request.seed, "inference")
     grid = GridIntensity(**request["grid"])
     figures: list[Figure] = []
     for name in passes:
@@ -106,7 +108,8 @@ def _training(
         if reason is None:
             batches = training_batches(workload, size, request["timed_samples"])
             passes = {name: TrainingRun(variant).run for name, variant in variants.items()}
-            blocks = _blocks(passes, batches, meters, request, workload.request.seed, "training")
+            budget = training_budget(request["runs"], request["min_seconds"])
+            blocks = _blocks(passes, batches, meters, budget, workload.request.seed, "training")
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -136,11 +139,16 @@ def _blocks(
     passes: Mapping[str, Pass],
     batches: Mapping[str, Sequence[Batch]],
     meters: Meters,
-    request: Mapping[str, Any],
+    budget: tuple[int, float],
     seed: int,
     what: str,
 ) -> dict[str, list[EnergyBlock]]:
-    """Interleaved windows of every variant, each long enough for the meters."""
+    """Interleaved windows of every variant, each long enough for the meters.
+
+    Args:
+        budget: windows of each variant, and their seconds, at least.
+    """
+    runs, min_seconds = budget
     repeats = {}
     for name, run in passes.items():
         report_progress(0, 1000, f"{what}: warm-up of {name}")
@@ -150,8 +158,8 @@ def _blocks(
     return run_blocks(
         list(passes),
         lambda name: _window(passes[name], batches[name], repeats[name], meters),
-        runs=request["runs"],
-        min_seconds=request["min_seconds"],
+        runs=runs,
+        min_seconds=min_seconds,
         seed=seed,
         on_progress=lambda done, total, text: report_progress(done, total, f"{what}, {text}"),
     )

@@ -21,7 +21,13 @@ import torch
 from torch.nn import functional as F
 
 from alpine_cli.measure.blocks import run_blocks
-from alpine_cli.measure.statistics import aggregate, compare_all, mean_interval, spread
+from alpine_cli.measure.statistics import (
+    MIN_RUNS_FOR_INTERVAL,
+    aggregate,
+    compare_all,
+    mean_interval,
+    spread,
+)
 from alpine_cli.measure.timing import TimedPass
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import Batch, LoadedVariant, Workload, synchronise
@@ -34,12 +40,14 @@ __all__ = [
     "measure_training_steps",
     "release",
     "training_batches",
+    "training_budget",
     "training_optimiser",
     "training_variants",
 ]
 
-# A step costs about three forward passes; a quarter of the samples keeps runs about as long.
-_SHARE_OF_TIMED = 4
+# A step costs about three forward passes, so that an eighth of the samples and half the runs
+# (see `training_budget`) take about a fifth of what inference takes.
+_SHARE_OF_TIMED = 8
 _MIN_STEPS = 4
 _METHOD = (
     "forward, backward and AdamW (learning rate 0, so that every run does the same work), training"
@@ -90,7 +98,7 @@ def training_variants(workload: Workload) -> dict[str, LoadedVariant]:
 def training_batches(
     workload: Workload, batch_size: int, timed_samples: int | None
 ) -> dict[str, list[Batch]]:
-    """Batches of training steps by variant: length-bucketed, a quarter of the timed samples.
+    """Batches of training steps by variant: length-bucketed, an eighth of the timed samples.
 
     Args:
         batch_size: samples per step.
@@ -99,6 +107,14 @@ def training_batches(
     limit = (timed_samples or len(workload.samples)) // _SHARE_OF_TIMED
     request = workload.request.model_copy(update={"batch_size": batch_size})
     return replace(workload, request=request).timed_batches(max(limit, _MIN_STEPS * batch_size))
+
+
+def training_budget(runs: int, min_seconds: float) -> tuple[int, float]:
+    """Runs and seconds of training steps, given those of inference: half, but an interval's worth.
+
+    Steps are long, and long runs vary less. Fewer runs than an interval takes stay what they are.
+    """
+    return min(runs, max(MIN_RUNS_FOR_INTERVAL, runs // 2)), min_seconds / 2
 
 
 def measure_training_steps(
@@ -112,11 +128,14 @@ def measure_training_steps(
 ) -> Part:
     """The figure training_throughput of every variant, and its comparisons.
 
+    `runs` and `min_seconds` are those of inference, see `training_budget`.
+
     Memory that does not suffice makes the figures absent and loses nothing else, as far as it can
     be told beforehand or is reported by the allocator.
     """
     variants = training_variants(workload)
     reason = lacks_memory(variants)
+    runs, min_seconds = training_budget(runs, min_seconds)
     trainers: dict[str, TrainingRun] = {}
     try:
         if reason is None:

@@ -13,6 +13,7 @@ from alpine_cli.measure.training_step import (
     TrainingRun,
     measure_training_steps,
     training_batches,
+    training_budget,
     training_variants,
 )
 from alpine_cli.measure.workload import Workload, load_workload
@@ -101,8 +102,14 @@ def test_figures_and_comparisons_of_all_variants_but_the_reference(workload: Wor
     assert all(comparison.interval for comparison in part.comparisons)
 
 
-def test_variants_train_on_the_same_quarter_of_the_samples(workload: Workload) -> None:
-    batches = training_batches(workload, 1, 24)
+def test_training_takes_half_the_runs_but_enough_for_an_interval() -> None:
+    assert training_budget(40, 10.0) == (20, 5.0)
+    assert training_budget(6, 1.0) == (5, 0.5)
+    assert training_budget(2, 1.0) == (2, 0.5)
+
+
+def test_variants_train_on_the_same_eighth_of_the_samples(workload: Workload) -> None:
+    batches = training_batches(workload, 1, 48)
     chosen = {name: [batch.indices for batch in found] for name, found in batches.items()}
     assert chosen["stock"] == chosen["pruned"]
     assert len(chosen["stock"]) == 6
