@@ -16,6 +16,7 @@ Three facts a reader must know:
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -42,6 +43,7 @@ __all__ = [
     "Variant",
     "Verdict",
     "json_schema",
+    "like_cautions",
 ]
 
 SCHEMA_VERSION = 2
@@ -215,6 +217,17 @@ class Caution(_Record):
     def __str__(self) -> str:
         told = f"{self.text}: {self.effect}" if self.effect else self.text
         return f"{told}. {self.remedy}" if self.remedy else told
+
+
+def like_cautions(cautions: Iterable[Caution]) -> list[list[Caution]]:
+    """Cautions that have effect and remedy in common, together: to be said once.
+
+    In the order of the first of each; texts that repeat are dropped.
+    """
+    together: dict[tuple[str | None, str | None], dict[str, Caution]] = {}
+    for caution in cautions:
+        together.setdefault((caution.effect, caution.remedy), {})[caution.text] = caution
+    return [list(like.values()) for like in together.values()]
 
 
 class Predictions(_Record):

@@ -19,6 +19,7 @@ from alpine_cli.results import (
     Predictions,
     Series,
     json_schema,
+    like_cautions,
 )
 from tests.report.made import make_result
 
@@ -148,6 +149,14 @@ def test_merging_keeps_a_warning_once() -> None:
     busy, hot = Caution(code="busy", text="busy"), Caution(code="hot", text="hot")
     merged = Part(cautions=[busy]).merged(Part(cautions=[busy, hot]))
     assert merged.cautions == [busy, hot]
+
+
+def test_cautions_of_one_effect_and_remedy_are_said_together() -> None:
+    def outlier(text: str) -> Caution:
+        return Caution(code="outliers", text=text, effect="wider", remedy="again")
+
+    first, second, other = outlier("a"), outlier("b"), Caution(code="note", text="c")
+    assert like_cautions([first, other, second, first]) == [[first, second], [other]]
 
 
 def test_the_json_schema_describes_every_field() -> None:

@@ -57,17 +57,16 @@ def print_result(result: Result) -> None:
 
 def print_cautions(cautions: Iterable[Caution]) -> None:
     """On stderr: what was seen, its effect, and what to do; said once where several share them."""
+    from alpine_cli.results import like_cautions
+
     out = error_console()
-    together: dict[tuple[str | None, str | None], list[str]] = {}
-    for caution in cautions:
-        together.setdefault((caution.effect, caution.remedy), []).append(caution.text)
-    for (effect, remedy), texts in together.items():
-        for text in texts:
-            _plain(out, f"mind: {text}", style="yellow")
-        if effect:
-            _plain(out, f"      effect: {effect}", style="yellow")
-        if remedy:
-            _plain(out, f"      remedy: {remedy}", style="yellow")
+    for like in like_cautions(cautions):
+        for caution in like:
+            _plain(out, f"mind: {caution.text}", style="yellow")
+        if like[0].effect:
+            _plain(out, f"      effect: {like[0].effect}", style="yellow")
+        if like[0].remedy:
+            _plain(out, f"      remedy: {like[0].remedy}", style="yellow")
 
 
 def print_cells(results: Sequence[Result]) -> None:

@@ -15,7 +15,7 @@ from alpine_cli.report.pictures import Picture, slug
 from alpine_cli.report.summary import title_of
 from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.report.tidy import environment_rows
-from alpine_cli.results import Provenance, Result
+from alpine_cli.results import Provenance, Result, like_cautions
 
 __all__ = ["to_html"]
 
@@ -44,6 +44,7 @@ def to_html(document: Document, directory: Path) -> str:
         "unbroken": _unbroken,
         "anchor": slug,
         "marked": _marked,
+        "alike": like_cautions,
     }
     sections = document.sections
     body = environment.get_template("report.html").render(
