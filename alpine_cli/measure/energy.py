@@ -31,11 +31,11 @@ from alpine_cli.measure.statistics import compare_all
 from alpine_cli.measure.timing import timed_pass
 from alpine_cli.measure.training_step import (
     TrainingRun,
+    half_budget,
     is_out_of_memory,
     lacks_memory,
     release,
     training_batches,
-    training_budget,
     training_variants,
 )
 from alpine_cli.measure.watch import watch_machine
@@ -86,6 +86,8 @@ def _inference(
     }
     batches = workload.timed_batches(request["timed_samples"])
     budget = request["runs"], request["min_seconds"]
+    if not _senses(meters):  # energy is then a model of the time, which `throughput` measures
+        budget = half_budget(*budget)
     blocks = _blocks(passes, batches, meters, budget, workload.request.seed, "inference")
     grid = GridIntensity(**request["grid"])
     figures: list[Figure] = []
@@ -108,7 +110,7 @@ def _training(
         if reason is None:
             batches = training_batches(workload, size, request["timed_samples"])
             passes = {name: TrainingRun(variant).run for name, variant in variants.items()}
-            budget = training_budget(request["runs"], request["min_seconds"])
+            budget = half_budget(request["runs"], request["min_seconds"])
             blocks = _blocks(passes, batches, meters, budget, workload.request.seed, "training")
     except RuntimeError as error:
         if not is_out_of_memory(error):
@@ -175,9 +177,14 @@ def _window(run: Pass, batches: Sequence[Batch], repeats: int, meters: Meters) -
     return EnergyBlock(seconds, samples, meters.stop())
 
 
+def _senses(meters: Meters) -> list[str]:
+    """The components whose energy a sensor measures here."""
+    return [part for part, found in meters.sources.items() if found.provenance == "measured"]
+
+
 def _idle_watts(meters: Meters) -> dict[str, float]:
     """Power of the measured components while this process sleeps."""
-    measured = [part for part, found in meters.sources.items() if found.provenance == "measured"]
+    measured = _senses(meters)
     if not measured:
         return {}
     meters.start()

@@ -35,18 +35,18 @@ from alpine_cli.results import Caution, Figure, Part
 
 __all__ = [
     "TrainingRun",
+    "half_budget",
     "is_out_of_memory",
     "lacks_memory",
     "measure_training_steps",
     "release",
     "training_batches",
-    "training_budget",
     "training_optimiser",
     "training_variants",
 ]
 
 # A step costs about three forward passes, so that an eighth of the samples and half the runs
-# (see `training_budget`) take about a fifth of what inference takes.
+# (see `half_budget`) take about a fifth of what inference takes.
 _SHARE_OF_TIMED = 8
 _MIN_STEPS = 4
 _METHOD = (
@@ -109,10 +109,10 @@ def training_batches(
     return replace(workload, request=request).timed_batches(max(limit, _MIN_STEPS * batch_size))
 
 
-def training_budget(runs: int, min_seconds: float) -> tuple[int, float]:
-    """Runs and seconds of training steps, given those of inference: half, but an interval's worth.
+def half_budget(runs: int, min_seconds: float) -> tuple[int, float]:
+    """Half the runs and seconds, but runs enough for an interval, or as many as there were.
 
-    Steps are long, and long runs vary less. Fewer runs than an interval takes stay what they are.
+    For training steps, which are long, and long runs vary less.
     """
     return min(runs, max(MIN_RUNS_FOR_INTERVAL, runs // 2)), min_seconds / 2
 
@@ -128,14 +128,14 @@ def measure_training_steps(
 ) -> Part:
     """The figure training_throughput of every variant, and its comparisons.
 
-    `runs` and `min_seconds` are those of inference, see `training_budget`.
+    `runs` and `min_seconds` are those of inference, see `half_budget`.
 
     Memory that does not suffice makes the figures absent and loses nothing else, as far as it can
     be told beforehand or is reported by the allocator.
     """
     variants = training_variants(workload)
     reason = lacks_memory(variants)
-    runs, min_seconds = training_budget(runs, min_seconds)
+    runs, min_seconds = half_budget(runs, min_seconds)
     trainers: dict[str, TrainingRun] = {}
     try:
         if reason is None:

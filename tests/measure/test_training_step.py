@@ -11,9 +11,9 @@ import torch
 from alpine_cli.measure import training_step
 from alpine_cli.measure.training_step import (
     TrainingRun,
+    half_budget,
     measure_training_steps,
     training_batches,
-    training_budget,
     training_variants,
 )
 from alpine_cli.measure.workload import Workload, load_workload
@@ -103,9 +103,9 @@ def test_figures_and_comparisons_of_all_variants_but_the_reference(workload: Wor
 
 
 def test_training_takes_half_the_runs_but_enough_for_an_interval() -> None:
-    assert training_budget(40, 10.0) == (20, 5.0)
-    assert training_budget(6, 1.0) == (5, 0.5)
-    assert training_budget(2, 1.0) == (2, 0.5)
+    assert half_budget(40, 10.0) == (20, 5.0)
+    assert half_budget(6, 1.0) == (5, 0.5)
+    assert half_budget(2, 1.0) == (2, 0.5)
 
 
 def test_variants_train_on_the_same_eighth_of_the_samples(workload: Workload) -> None:
