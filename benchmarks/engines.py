@@ -15,9 +15,10 @@ Variants:
     packed           no padding anywhere
     packed first     packed, and the last layer feeds forward only the tokens that heads read
 
-`--train` times training steps instead (forward, backward, AdamW, dropout on, mean loss over all
-tokens that are left). `--dtype bfloat16` runs in half precision, and `--fresh` gives every round
-functions of its own, so that lengths and token counts are ones no kernel was built for.
+`--compile` adds variants that went through torch.compile (inductor, dynamic shapes). `--train`
+times training steps instead (forward, backward, AdamW, dropout on, mean loss over all tokens that
+are left). `--dtype bfloat16` runs in half precision, and `--fresh` gives every round functions of
+its own, so that lengths and token counts are ones no kernel was built for.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Variant:
     bucketed: bool = False
     output: str = "tokens"
     attends: bool = True
+    compiled: bool = False
 
 
 VARIANTS = (
@@ -81,6 +83,13 @@ VARIANTS = (
     Variant("packed, all", "packed", "all"),
     Variant("packed first, none", "packed", output="first"),
     Variant("packed first, all", "packed", "all", output="first"),
+)
+
+
+COMPILED = (
+    Variant("stock compiled", None, bucketed=True, compiled=True),
+    Variant("packed compiled, none", "packed", compiled=True),
+    Variant("packed compiled, all", "packed", "all", compiled=True),
 )
 
 
@@ -165,14 +174,16 @@ def prepare(
             scheduled = ScheduledBand(ENGINES[variant.engine], shares(PUBLISHED, variant.layers))
             engines[variant.engine] = scheduled
 
+    called = torch.compile(model, dynamic=True) if variant.compiled else model
+
     def forward(batched: list[dict[str, torch.Tensor]]) -> None:
         with torch.inference_mode():
             for batch in batched:
-                model(**batch)
+                called(**batch)
 
     def step(batched: list[dict[str, torch.Tensor]]) -> None:
         for batch in batched:
-            train_step(model, optimiser, batch)
+            train_step(called, optimiser, batch)
 
     def run(_: str) -> Round:
         batched = next(turn)
@@ -189,6 +200,8 @@ def prepare(
             lengths = [tuple(len(row) for row in rows)] * (depth + 1)
         else:
             model.eval()
+            nonlocal called
+            called = model  # a trace reads what a compiled call may leave out
             with trace(model) as recorded, patch.dict(ENGINES, engines):
                 for batched in prepared:
                     forward(batched)
@@ -276,11 +289,13 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--train", action="store_true", help="training steps instead")
     parser.add_argument("--fresh", action="store_true", help="other functions in every round")
+    parser.add_argument("--compile", action="store_true", help="torch.compile of some, too")
     parser.add_argument("--only", nargs="+", help="names of variants; default: all of them")
     parser.add_argument("--output", type=Path, default=RESULTS / "engines-cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    variants = [v for v in VARIANTS if not arguments.only or v.name in arguments.only]
+    known = VARIANTS + (COMPILED if arguments.compile else ())
+    variants = [v for v in known if not arguments.only or v.name in arguments.only]
 
     sets = arguments.runs + 1 if arguments.fresh else 1  # one more for the warm-up
     rows, source = load_rows(arguments.functions * sets, arguments.max_length)
