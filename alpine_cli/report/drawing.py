@@ -125,7 +125,11 @@ def headline(axes: Any, title: str, subtitle: str = "") -> None:
     room = int(axes.figure.get_figwidth() * _CHARACTERS_PER_INCH)
     shown = clip(subtitle, room)
     axes.set_title(f"{title}\n", loc="left", fontsize=12, fontweight="bold")
-    axes.text(0, 1.02, shown, transform=axes.transAxes, fontsize=9, color=QUIET, va="bottom")
+    # in points above the axes: a share of their height would climb into the title of a tall one
+    axes.annotate(
+        shown, (0, 1), xycoords="axes fraction", xytext=(0, 5), textcoords="offset points",
+        fontsize=9, color=QUIET, va="bottom", annotation_clip=False,
+    )  # fmt: skip
 
 
 def clip(text: str, longest: int) -> str:
