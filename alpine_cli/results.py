@@ -298,6 +298,10 @@ class Variant(_Record):
     pruning: dict[str, Any] | None = Field(
         default=None, description="null: transformers as it ships"
     )
+    max_length: int | None = Field(
+        default=None,
+        description="tokens that a function was cut to; null: as the checkpoint cuts its input",
+    )
     training_seed: int | None = Field(
         default=None,
         description="seed of the fine-tuning; results that differ in nothing else are repeats",

@@ -16,34 +16,68 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from alpine_cli.measure.isolation import OnProgress
-    from alpine_cli.measure.sweep import GridOptions
     from alpine_cli.report.tables import Table
 
 __all__ = [
     "AlphasOption",
+    "KeepsOption",
     "LayersListOption",
     "MergesOption",
     "MetricOption",
     "ProtectsOption",
+    "RulesOption",
+    "ScoresOption",
     "check_metric",
-    "parse_grid",
     "print_table",
     "show_progress",
+    "tell_size",
 ]
 
+RulesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rules",
+        help="Of band (the published one), floor, top, bipartite and the controls random and first,"
+        " joined by commas.",
+    ),
+]
 AlphasOption = Annotated[
-    str, typer.Option("--alphas", help="Half-widths of the kept score band, joined by commas.")
+    str | None,
+    typer.Option(
+        "--alphas",
+        help="Strengths of band and floor, joined by commas: how many standard deviations from the"
+        " mean score a token may lie.",
+    ),
+]
+KeepsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--keeps",
+        help="Strengths of top, bipartite, random and first, joined by commas: the share of tokens"
+        " that stays in a pruned layer, 0.75, or one share per pruned layer, 0.9/0.75/0.6.",
+    ),
+]
+ScoresOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scores",
+        help="What band, floor and top judge by: received, cls or both, joined by a comma.",
+    ),
 ]
 LayersListOption = Annotated[
     list[str] | None,
     typer.Option(
         "--layers",
-        help="odd, even, all joined by commas (default: all three), or one list of indices such as"
-        " 0,2,4; may be repeated.",
+        help="odd, even, all joined by commas, or one list of indices such as 0,2,4; may be"
+        " repeated. Default: all three for band, all for the others.",
     ),
 ]
 MergesOption = Annotated[
-    str, typer.Option("--merges", help="mean, none or both, joined by a comma.")
+    str | None,
+    typer.Option(
+        "--merges",
+        help="mean, none, nearest, joined by commas; bipartite has its own.",
+    ),
 ]
 ProtectsOption = Annotated[
     str | None,
@@ -59,25 +93,6 @@ _METRICS = ("accuracy", "f1", "mcc")
 _STYLES = {"better": "green", "worse": "red", "absent": "dim"}
 
 
-def parse_grid(
-    alphas: str, layers: list[str] | None, merges: str, protect: str | None
-) -> GridOptions:
-    """The grid that the options ask for.
-
-    Raises:
-        ConfigError: an option that cannot be read.
-    """
-    from alpine_cli.measure.grid import parse_alphas, parse_choices, parse_layers
-    from alpine_cli.measure.sweep import GridOptions
-
-    return GridOptions(
-        alphas=parse_alphas(alphas),
-        layers=parse_layers(layers or ["odd,even,all"]),
-        merges=parse_choices(merges, "--merges"),
-        protects=parse_choices(protect, "--protect") if protect else None,
-    )
-
-
 def check_metric(metric: str) -> None:
     """Stop unless it is one that is printed.
 
@@ -86,6 +101,11 @@ def check_metric(metric: str) -> None:
     """
     if metric not in _METRICS:
         raise ConfigError(f"--metric: must be {', '.join(_METRICS)} (got {metric!r})")
+
+
+def tell_size(text: str) -> None:
+    """How much there is to run, on stderr."""
+    error_console().print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -21,14 +21,17 @@ from alpine_cli.cli._common import (
 )
 from alpine_cli.cli._grid import (
     AlphasOption,
+    KeepsOption,
     LayersListOption,
     MergesOption,
     MetricOption,
     ProtectsOption,
+    RulesOption,
+    ScoresOption,
     check_metric,
-    parse_grid,
     print_table,
     show_progress,
+    tell_size,
 )
 from alpine_cli.errors import ConfigError
 
@@ -40,9 +43,20 @@ __all__ = ["sweep"]
 
 def sweep(
     checkpoint: CheckpointOption,
-    alphas: AlphasOption = "0.5,0.75,1,1.5",
+    rules: RulesOption = None,
+    alphas: AlphasOption = None,
+    keeps: KeepsOption = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            "--lengths",
+            help="Strengths of truncate, which --rules takes here, too: tokens that the input of"
+            " the encoder is cut to.",
+        ),
+    ] = None,
     layers: LayersListOption = None,
-    merges: MergesOption = "mean,none",
+    merges: MergesOption = None,
+    scores: ScoresOption = None,
     protect: ProtectsOption = None,
     metric: MetricOption = "accuracy",
     data: DataOption = None,
@@ -70,19 +84,34 @@ def sweep(
 ) -> None:
     """Try many prunings on the same weights: the accuracy–cost front.
 
-    Every combination of --alphas, --layers and --merges runs once over the
-    split; multiply-adds follow from the lengths each layer really ran at.
-    Each setting is tested against unpruned on the same samples. Nothing is
-    trained, and nothing is timed unless --time is given.
+    The published rule in its variants and its rivals (other rules, random
+    removal, plain truncation of the input), at several strengths each, run
+    once over the split; multiply-adds follow from the lengths each layer
+    really ran at. Each setting is tested against unpruned on the same
+    samples. Nothing is trained, and nothing is timed unless --time is given.
 
         alpine sweep --checkpoint ckpt.pt --picture front.png
 
-        alpine sweep --checkpoint ckpt.pt --alphas 0.5,1 --layers even --layers 0,1,2 --merges mean
+        alpine sweep --checkpoint ckpt.pt --rules band --alphas 0.5,1 --layers even --layers 0,1,2
+
+        alpine sweep --checkpoint ckpt.pt --rules top,truncate --keeps 0.8,0.6 --scores received,cls
 
     Interrupted, the same command goes on where it stopped.
     """
-    grid = parse_grid(alphas, layers, merges, protect)
     check_metric(metric)
+    from alpine_cli.measure.grid_options import SWEEP, choose_grid
+
+    grid = choose_grid(
+        SWEEP,
+        rules=rules,
+        alphas=alphas,
+        keeps=keeps,
+        lengths=lengths,
+        layers=layers,
+        merges=merges,
+        scores=scores,
+        protect=protect,
+    )
     from alpine_cli.files import refuse_existing
     from alpine_cli.measure.session import check_output
 
@@ -110,10 +139,18 @@ def sweep(
         seed=seed,
     )
     with show_progress("sweep", output) as on_progress:
-        result = run_sweep(options, grid, output, metric=metric, time=time, on_progress=on_progress)
+        result = run_sweep(
+            options,
+            grid,
+            output,
+            metric=metric,
+            time=time,
+            on_progress=on_progress,
+            on_planned=tell_size,
+        )
     path = write_result(result, output)
     if picture is not None:
-        from alpine_cli.report.front import draw_front
+        from alpine_cli.report.front_figure import draw_front
 
         draw_front(result, picture)
     if json_:

@@ -21,14 +21,17 @@ from alpine_cli.cli._common import (
 )
 from alpine_cli.cli._grid import (
     AlphasOption,
+    KeepsOption,
     LayersListOption,
     MergesOption,
     MetricOption,
     ProtectsOption,
+    RulesOption,
+    ScoresOption,
     check_metric,
-    parse_grid,
     print_table,
     show_progress,
+    tell_size,
 )
 from alpine_cli.errors import MeasurementError
 
@@ -48,9 +51,12 @@ def tune(
     confidence: Annotated[
         float, typer.Option("--confidence", help="That the chosen setting loses no more.")
     ] = 0.95,
-    alphas: AlphasOption = "3,2.5,2,1.5,1.25,1,0.75,0.5",
+    rules: RulesOption = None,
+    alphas: AlphasOption = None,
+    keeps: KeepsOption = None,
     layers: LayersListOption = None,
-    merges: MergesOption = "mean",
+    merges: MergesOption = None,
+    scores: ScoresOption = None,
     protect: ProtectsOption = None,
     data: DataOption = None,
     split: m.SplitOption = "valid",
@@ -74,12 +80,12 @@ def tune(
 ) -> None:
     """Find the cheapest pruning that loses at most --max-drop points, and show that it does.
 
-    Settings are tried on validation data, in each choice of layers from the
-    largest alpha down, until one may lose more than allowed. A setting
-    passes if the upper confidence bound of its drop is within --max-drop;
-    the order is fixed beforehand and the choices of layers share the error,
-    so the confidence holds for the whole search. Few samples can show
-    little: half a point takes about a thousand.
+    Settings are tried on validation data, for each choice of rule, layers
+    and merge from the gentlest on, until one may lose more than allowed. A
+    setting passes if the upper confidence bound of its drop is within
+    --max-drop; the order is fixed beforehand and the choices share the
+    error, so the confidence holds for the whole search. Few samples can
+    show little: half a point takes about a thousand.
 
         alpine tune --checkpoint ckpt.pt --max-drop 0.5 --output tuned.pt
 
@@ -88,8 +94,20 @@ def tune(
     The chosen setting is then tried once on test data. Exit code 1: no
     setting qualifies; the result is kept, no checkpoint is written.
     """
-    grid = parse_grid(alphas, layers, merges, protect)
     check_metric(metric)
+    from alpine_cli.measure.grid_options import TUNE, choose_grid
+
+    grid = choose_grid(
+        TUNE,
+        rules=rules,
+        alphas=alphas,
+        keeps=keeps,
+        layers=layers,
+        merges=merges,
+        scores=scores,
+        protect=protect,
+        without=("random", "first"),
+    )
     from alpine_cli.measure.options import MeasureOptions
     from alpine_cli.measure.session import check_output
     from alpine_cli.measure.tuning import Aim, closest, refuse_output, write_tuned
@@ -111,7 +129,7 @@ def tune(
         seed=seed,
     )
     with show_progress("tune", results) as on_progress:
-        tuned = search(options, grid, aim, results, on_progress=on_progress)
+        tuned = search(options, grid, aim, results, on_progress=on_progress, on_planned=tell_size)
     written = [write_result(found, results) for found in (tuned.search, tuned.test) if found]
     if tuned.chosen is not None and output is not None:
         write_tuned(tuned, output, force=force)
@@ -127,7 +145,8 @@ def tune(
         raise MeasurementError(
             f"no setting is shown to lose at most {max_drop:g} points of {metric} with"
             f" {confidence:.0%} confidence, so nothing was chosen:\n  {told}\n"
-            "Raise --max-drop or --alphas, try fewer --layers, or give it more validation samples"
+            "Raise --max-drop, --alphas or --keeps, try fewer --rules or --layers, or give it more"
+            " validation samples"
         )
 
 

@@ -30,7 +30,7 @@ from alpine_cli.results import Caution, Subject, Variant
 from alpine_cli.tasks.data import SPLIT_NAMES
 from alpine_cli.tasks.encoding import EncodingSpec, encode
 
-__all__ = ["MeasureOptions", "Plan", "make_plan", "short_path"]
+__all__ = ["MeasureOptions", "Plan", "encoder_depth", "make_plan", "pruning_text", "short_path"]
 
 # what families call the number of encoder layers in their config
 _DEPTH_NAMES = ("num_hidden_layers", "n_layers", "num_layers")
@@ -127,11 +127,16 @@ def _resolve_pruning(checkpoint: Checkpoint, options: MeasureOptions) -> Pruning
         if (value := getattr(options, name)) is not None
     }
     pruning = PruningConfig.from_dict({**checkpoint.pruning, **(options.prune or {}), **asked})
-    named = (checkpoint.model_config.get(name) for name in _DEPTH_NAMES)
-    layers = next((value for value in named if value is not None), None)
+    layers = encoder_depth(checkpoint)
     if layers is not None:
-        pruning.resolve(int(layers))
+        pruning.resolve(layers)
     return pruning
+
+
+def encoder_depth(checkpoint: Checkpoint) -> int | None:
+    """Layers of the encoder; None where its config tells them under no name known here."""
+    named = (checkpoint.model_config.get(name) for name in _DEPTH_NAMES)
+    return next((int(value) for value in named if value is not None), None)
 
 
 def _request(
@@ -218,7 +223,7 @@ def _describe_subject(
     )
 
 
-def _told(pruning: PruningConfig) -> str:
+def pruning_text(pruning: PruningConfig) -> str:
     """The settings that decide which tokens go: "layers even, alpha 1, merge mean, …"."""
     facts = {"layers": pruning.layers}
     if pruning.rule != "band":
@@ -242,7 +247,7 @@ def _describe_variant(wanted: VariantRequest, checkpoint: Checkpoint) -> Variant
     if wanted.pruning is not None:
         engine = wanted.pruning["engine"]
         if wanted.pruning["layers"] != "none":
-            description = f"{description}: {_told(PruningConfig.from_dict(wanted.pruning))}"
+            description = f"{description}: {pruning_text(PruningConfig.from_dict(wanted.pruning))}"
     return Variant(
         checkpoint=short_path(path),
         checkpoint_sha256=sha256_of(path),

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ from alpine_cli.measure import cautions
 from alpine_cli.measure.bench import command_line
 from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.environment import describe_environment
-from alpine_cli.measure.grid import Setting, make_grid
+from alpine_cli.measure.grid import GridOptions, Setting, make_grid, sizes_of
+from alpine_cli.measure.grid_options import grid_settings
 from alpine_cli.measure.isolation import OnProgress, run_isolated
 from alpine_cli.measure.options import MeasureOptions
 from alpine_cli.measure.pareto import pareto_front
 from alpine_cli.measure.partial import key_of
-from alpine_cli.measure.plan import Plan, make_plan
+from alpine_cli.measure.plan import Plan, encoder_depth, make_plan, pruning_text
 from alpine_cli.measure.statistics import aggregate, compare_all, mean_interval, spread
 from alpine_cli.measure.timing import timed_pass
 from alpine_cli.measure.trials import (
@@ -41,18 +42,18 @@ from alpine_cli.measure.trials import (
     settings_to,
 )
 from alpine_cli.measure.worker import report_progress
-from alpine_cli.measure.workload import Workload, WorkloadRequest, load_workload
+from alpine_cli.measure.workload import Batch, Workload, WorkloadRequest, load_workload
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.results import Caution, Figure, Part, Result, Variant
 from alpine_cli.tasks.metrics import compute_metrics
 
 __all__ = [
-    "GridOptions",
+    "OnPlanned",
     "describe_settings",
     "discard",
-    "grid_settings",
     "measure_sweep",
     "plan_grid",
+    "plan_unpruned",
     "run_sweep",
     "shown_settings",
 ]
@@ -64,14 +65,8 @@ _SETTINGS = (
 )
 
 
-@dataclass(frozen=True)
-class GridOptions:
-    """What to try. The lists are as `grid` parses them; `protects` None keeps the checkpoint's."""
-
-    alphas: Sequence[float]
-    layers: Sequence[str]
-    merges: Sequence[str]
-    protects: Sequence[str] | None = None
+OnPlanned = Callable[[str], None]
+"""Called once with how much there is to run, before anything runs."""
 
 
 def run_sweep(
@@ -82,6 +77,7 @@ def run_sweep(
     metric: str = "accuracy",
     time: bool = False,
     on_progress: OnProgress | None = None,
+    on_planned: OnPlanned | None = None,
 ) -> Result:
     """Try the grid on the checkpoint.
 
@@ -95,12 +91,15 @@ def run_sweep(
         metric: what the front is made of, with multiply-adds; a name of `METRIC_NAMES`.
         time: measure the throughput of the settings on the front.
         on_progress: called with (done, total, text).
+        on_planned: told the size of the grid.
 
     Raises:
         BadInput, PruningError: nothing was run.
         MeasurementError: the worker died, or there is no cost formula for the model.
     """
     plan, settings, _ = plan_grid(options, grid)
+    if on_planned is not None:
+        on_planned(f"{sizes_of(settings)}; {plan.subject.samples:,} samples each")
     options = plan.options
     environment = describe_environment(threads=options.threads, seed=options.seed)
     folder = output / ".partial" / key_of(plan, ["sweep"], environment).folder
@@ -146,21 +145,28 @@ def plan_grid(options: MeasureOptions, grid: GridOptions) -> tuple[Plan, list[Se
     Raises:
         BadInput, PruningError: see `make_plan` and `make_grid`.
     """
-    plan = make_plan(replace(options, layers="none"))
+    plan = plan_unpruned(options)
     checkpoint = load_checkpoint(options.checkpoint)
-    base = PruningConfig.from_dict(plan.variants[BASELINE].pruning or {})
-    config = checkpoint.model_config
+    encoding = checkpoint.encoding_spec
     settings = make_grid(
-        base,
-        alphas=grid.alphas,
-        layers=grid.layers,
-        merges=grid.merges,
-        protects=grid.protects or [base.protect],
-        num_layers=int(config.get("num_hidden_layers") or config.get("n_layers") or 0),
+        PruningConfig.from_dict(plan.variants[BASELINE].pruning or {}),
+        grid,
+        num_layers=encoder_depth(checkpoint) or 0,
+        max_length=encoding.max_length,
+        specials=encoding.specials,
     )
+    return plan, settings, checkpoint
+
+
+def plan_unpruned(options: MeasureOptions) -> Plan:
+    """Check all input but the grid: the plan of a run of `unpruned` alone.
+
+    Raises:
+        BadInput, PruningError: see `make_plan`.
+    """
+    plan = make_plan(replace(options, layers="none"))
     told = [caution for caution in plan.cautions if caution.code != "nothing-pruned"]
-    request = plan.request.only(BASELINE)
-    return replace(plan, request=request, cautions=told), settings, checkpoint
+    return replace(plan, request=plan.request.only(BASELINE), cautions=told)
 
 
 def describe_settings(plan: Plan, settings: Sequence[Setting]) -> dict[str, Variant]:
@@ -168,22 +174,17 @@ def describe_settings(plan: Plan, settings: Sequence[Setting]) -> dict[str, Vari
     unpruned = plan.variants[BASELINE]
     described = {BASELINE: unpruned}
     for setting in settings:
-        pruning = setting.pruning.to_dict()
-        details = ", ".join(f"{name} {pruning[name]}" for name in pruning if name != "engine")
+        told = f"pruned at inference only: {pruning_text(setting.pruning)}"
+        if setting.max_length is not None:
+            told = f"input cut to {setting.max_length} tokens per function, nothing pruned"
         described[setting.name] = unpruned.model_copy(
-            update={"pruning": pruning, "description": f"pruned at inference only: {details}"}
+            update={
+                "pruning": setting.pruning.to_dict(),
+                "max_length": setting.max_length,
+                "description": told,
+            }
         )
     return described
-
-
-def grid_settings(grid: GridOptions) -> dict[str, Any]:
-    """The grid as a result file tells it."""
-    return {
-        "alphas": list(grid.alphas),
-        "layers": list(grid.layers),
-        "merges": list(grid.merges),
-        "protects": list(grid.protects) if grid.protects else None,
-    }
 
 
 def shown_settings(options: MeasureOptions) -> dict[str, Any]:
@@ -230,15 +231,16 @@ def _timed(
 ) -> Part:
     """Throughput of these settings in random turns, on one copy of the weights."""
     by_name = {setting.name: setting for setting in settings}
-    batches = workload.timed_batches(how["timed_samples"])[BASELINE]
+    groups = [batch.indices for batch in workload.timed_batches(how["timed_samples"])[BASELINE]]
+    batches: dict[str, list[Batch]] = {}
     for setting in settings:
         report_progress(0, 1000, f"warm-up of {setting.name}")
-        runner.switch(setting.pruning)
-        timed_pass(runner.variant, batches)
+        variant = runner.variant_of(setting)
+        batches[setting.name] = [variant.batch_of(list(group)) for group in groups]
+        timed_pass(variant, batches[setting.name])
 
     def run(name: str) -> Any:
-        runner.switch(by_name[name].pruning)
-        return timed_pass(runner.variant, batches)
+        return timed_pass(runner.variant_of(by_name[name]), batches[name])
 
     blocks = run_blocks(
         list(by_name),
@@ -248,7 +250,7 @@ def _timed(
         seed=workload.request.seed,
         on_progress=report_progress,
     )
-    samples = sum(len(batch.indices) for batch in batches)
+    samples = sum(map(len, groups))
     figures = []
     for name, passes in blocks.items():
         rates = [samples / block.seconds for block in passes]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from alpine_cli.pruning.apply import prune
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.patch.registry import find_base_model
 from alpine_cli.results import Comparison, Figure, Part, Predictions, Series
+from alpine_cli.tasks.encoding import cut
 
 __all__ = ["BASELINE", "Trial", "TrialRunner", "part_of", "settings_from", "settings_to"]
 
@@ -98,9 +99,16 @@ class TrialRunner:
         ]
         self._folder = folder
 
-    def switch(self, pruning: PruningConfig) -> None:
-        """Let the model prune like this from now on."""
-        prune(self.variant.model, pruning)
+    def variant_of(self, setting: Setting) -> LoadedVariant:
+        """The model as the setting has it, with the input as it cuts it.
+
+        There is one model: this is good until the next call.
+        """
+        prune(self.variant.model, setting.pruning)
+        encoded = self.variant.encoded
+        if setting.max_length is not None:
+            encoded = cut(encoded, setting.max_length)
+        return replace(self.variant, name=setting.name, pruning=setting.pruning, encoded=encoded)
 
     def run(self, setting: Setting) -> Trial:
         """The trial of a setting: the one kept, or else run now and kept."""
@@ -113,9 +121,7 @@ class TrialRunner:
         return trial
 
     def _try(self, setting: Setting) -> Trial:
-        self.switch(setting.pruning)
-        fields = {**vars(self.variant), "name": setting.name, "pruning": setting.pruning}
-        answering = _Answering(**fields)
+        answering = _Answering(**vars(self.variant_of(setting)))
         lengths = layer_lengths(answering, self._batch_size, self._layers)
         if not answering.predicted:  # nothing is pruned, so lengths took no pass
             predict(answering, self._batch_size)
@@ -132,7 +138,7 @@ class TrialRunner:
     def _place(self, setting: Setting) -> Path | None:
         if self._folder is None:
             return None
-        text = json.dumps(setting.pruning.to_dict(), sort_keys=True)
+        text = json.dumps([setting.pruning.to_dict(), setting.max_length], sort_keys=True)
         digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
         return self._folder / f"trial-{digest}.part"
 
@@ -202,9 +208,15 @@ def _lean(figure: Figure) -> Figure:
 
 def settings_to(settings: Sequence[Setting]) -> list[dict[str, Any]]:
     """Settings as they travel in a worker's request."""
-    return [{"name": item.name, "pruning": item.pruning.to_dict()} for item in settings]
+    return [
+        {"name": item.name, "pruning": item.pruning.to_dict(), "max_length": item.max_length}
+        for item in settings
+    ]
 
 
 def settings_from(request: Sequence[Mapping[str, Any]]) -> list[Setting]:
     """The way back of `settings_to`."""
-    return [Setting(item["name"], PruningConfig.from_dict(item["pruning"])) for item in request]
+    return [
+        Setting(item["name"], PruningConfig.from_dict(item["pruning"]), item["max_length"])
+        for item in request
+    ]

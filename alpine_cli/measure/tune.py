@@ -5,9 +5,9 @@ each tested at 5 %, one that is too bad passes by luck more often than not. So t
 tested in an order fixed beforehand, which needs no correction (fixed-sequence testing, Maurer,
 Hothorn and Lehmacher 1995; for choosing settings: Angelopoulos et al. 2021, "Learn then Test"):
 
-    each chain (one choice of layers, merge, protected tokens; see `grid`) is walked from its
-    largest alpha down; a setting passes if the upper confidence bound of its drop is within
-    --max-drop; the first that does not ends its chain, and what lies beyond it is not even run;
+    each chain (one choice of rule, score, layers, merge, protected tokens; see `grid`) is walked
+    from its gentlest setting on; a setting passes if the upper confidence bound of its drop is
+    within --max-drop; the first that does not ends its chain, and what lies beyond is not even run;
     with C chains each is tested at error 5 % / C (Bonferroni), so that the chance of a choice that
     drops by more than --max-drop is at most 5 % over the whole search
 

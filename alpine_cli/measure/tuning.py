@@ -22,17 +22,18 @@ from alpine_cli.errors import ConfigError, DataError
 from alpine_cli.files import refuse_existing
 from alpine_cli.measure.bench import command_line
 from alpine_cli.measure.environment import describe_environment
-from alpine_cli.measure.grid import Setting
+from alpine_cli.measure.grid import TRUNCATE, GridOptions, Setting, sizes_of
+from alpine_cli.measure.grid_options import grid_settings
 from alpine_cli.measure.isolation import OnProgress, run_isolated
 from alpine_cli.measure.options import MeasureOptions
 from alpine_cli.measure.partial import key_of
 from alpine_cli.measure.plan import Plan
 from alpine_cli.measure.sweep import (
-    GridOptions,
+    OnPlanned,
     describe_settings,
     discard,
-    grid_settings,
     plan_grid,
+    plan_unpruned,
     shown_settings,
 )
 from alpine_cli.measure.trials import BASELINE, settings_to
@@ -91,6 +92,7 @@ def tune(
     output: Path,
     *,
     on_progress: OnProgress | None = None,
+    on_planned: OnPlanned | None = None,
 ) -> Tuned:
     """Search the grid on `options.split`, and try what was chosen on test data.
 
@@ -99,6 +101,8 @@ def tune(
         MeasurementError: a worker died, or there is no cost formula for the model.
     """
     plan, settings, checkpoint = _plan(options, grid)
+    if on_planned is not None:
+        on_planned(f"{sizes_of(settings)} at most; {plan.subject.samples:,} samples each")
     options = plan.options
     environment = describe_environment(threads=options.threads, seed=options.seed)
     folder = output / ".partial" / key_of(plan, ["tune"], environment).folder
@@ -135,6 +139,10 @@ def tune(
 
 
 def _plan(options: MeasureOptions, grid: GridOptions) -> tuple[Plan, list[Setting], Checkpoint]:
+    if any(family.rule == TRUNCATE for family in grid.families):
+        raise ConfigError(
+            f"--rules: {TRUNCATE} is no pruning that a checkpoint holds; `alpine sweep` tries it"
+        )
     try:
         return plan_grid(options, grid)
     except DataError as error:
@@ -154,12 +162,11 @@ def _on_test(
     on_progress: OnProgress | None,
 ) -> Result | None:
     """The chosen setting and `unpruned` on test data; None where there is none."""
-    pruning = chosen.pruning
-    only = GridOptions([pruning.alpha], [pruning.layers], [pruning.merge], [pruning.protect])
     try:
-        plan, settings, _ = plan_grid(options, only)
+        plan = plan_unpruned(options)
     except DataError:
         return None
+    settings = [chosen]
     environment = describe_environment(threads=options.threads, seed=options.seed)
     request = {
         "workload": plan.request.model_dump(mode="json"),

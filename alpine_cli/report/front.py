@@ -1,30 +1,26 @@
-"""The accuracy–cost front of a sweep: every setting in a table, and as a picture.
+"""The accuracy–cost front of a sweep: its settings as points, and all of them in a table.
 
 Differences to `unpruned` are paired by sample, so that they say more than each setting's own
-interval does; the picture's bars are theirs, drawn around the setting's value.
+interval does. The picture is drawn in `front_figure`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from alpine_cli.measure.pareto import pareto_front
-from alpine_cli.report import drawing
 from alpine_cli.report.formatting import format_ratio, format_value, scale_for
 from alpine_cli.report.summary import ROWS, title_of
 from alpine_cli.report.tables import Cell, Column, Style, Table
 from alpine_cli.results import Comparison, Figure, Result
 
-__all__ = ["FrontPoint", "draw_front", "front_points", "front_table"]
+__all__ = ["BASELINE", "TRUNCATE", "FrontPoint", "front_points", "front_table"]
 
-_BASELINE = "unpruned"
+BASELINE = "unpruned"
+TRUNCATE = "truncate"
 _FRONT_MARK, _PUBLISHED_MARK = "*", "P"
-_MARKERS = {"odd": "^", "even": "s", "all": "o"}
-_OTHER_LAYERS = "D"
-_MERGE_COLOURS = {"mean": drawing.ORANGE, "none": drawing.BLUE}
-_LABELLED = 8  # points of a front that get their name; more would cover each other
+_PUBLISHED_LAYERS = ("odd", "even", "all")
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,7 @@ class FrontPoint:
         change: the metric against `unpruned`; None for `unpruned` itself.
         throughput: against `unpruned`, where it was measured.
         pruning: its pruning settings.
+        max_length: tokens that its input was cut to; None leaves it as the checkpoint cuts it.
         on_front: whether no other setting is both cheaper and better.
     """
 
@@ -49,6 +46,7 @@ class FrontPoint:
     change: Comparison | None
     throughput: Comparison | None
     pruning: dict[str, Any]
+    max_length: int | None
     on_front: bool
 
     @property
@@ -60,8 +58,42 @@ class FrontPoint:
     @property
     def published(self) -> bool:
         """Whether it is one the ALPINE paper reports: odd, even or all layers, alpha 1, mean."""
-        rule = (self.pruning.get("alpha"), self.pruning.get("merge"))
-        return rule == (1, "mean") and self.pruning.get("layers") in _MARKERS
+        how = (self.rule, self.pruning.get("alpha"), self.merge, self.pruning.get("score"))
+        if how[:3] != ("band", 1, "mean") or how[3] not in (None, "received"):
+            return False
+        return self.layers in _PUBLISHED_LAYERS
+
+    @property
+    def rule(self) -> str:
+        """Its rule, or `TRUNCATE`; files from before there were rules have the published one."""
+        return TRUNCATE if self.max_length is not None else str(self.pruning.get("rule", "band"))
+
+    @property
+    def merge(self) -> str:
+        """What becomes of removed tokens; "" where the rule leaves no choice."""
+        return "" if self.rule in (TRUNCATE, "bipartite") else str(self.pruning.get("merge", ""))
+
+    @property
+    def layers(self) -> str:
+        """The layers that prune; "" for truncation."""
+        return "" if self.rule == TRUNCATE else str(self.pruning.get("layers", ""))
+
+    @property
+    def by_cls(self) -> bool:
+        """Whether it judges tokens by the attention of the first one."""
+        reads = self.rule in ("band", "floor", "top")
+        return reads and self.pruning.get("score") == "cls"
+
+    @property
+    def series(self) -> str:
+        """What it shares with others of its kind: "top by cls, nearest", "truncate"."""
+        words = f"{self.rule} by cls" if self.by_cls else self.rule
+        return f"{words}, {self.merge}" if self.merge else words
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """What is shared by settings that differ in strength alone."""
+        return (self.series, self.layers, str(self.pruning.get("protect", "")))
 
 
 def front_points(result: Result, metric: str | None = None) -> list[FrontPoint]:
@@ -72,7 +104,7 @@ def front_points(result: Result, metric: str | None = None) -> list[FrontPoint]:
         metric: what the front is made of; None takes what the command was asked for.
     """
     metric = metric or str(result.settings.get("metric", "accuracy"))
-    base = result.figure("total_macs", _BASELINE)
+    base = result.figure("total_macs", BASELINE)
     known = []
     for name in result.variants:
         macs, figure = result.figure("total_macs", name), result.figure(metric, name)
@@ -87,9 +119,10 @@ def front_points(result: Result, metric: str | None = None) -> list[FrontPoint]:
             macs=macs,
             share=macs / base.value,
             figure=figure,
-            change=result.comparison(metric, name, _BASELINE),
-            throughput=result.comparison("throughput", name, _BASELINE),
-            pruning={} if name == _BASELINE else dict(result.variants[name].pruning or {}),
+            change=result.comparison(metric, name, BASELINE),
+            throughput=result.comparison("throughput", name, BASELINE),
+            pruning={} if name == BASELINE else dict(result.variants[name].pruning or {}),
+            max_length=result.variants[name].max_length,
             on_front=place in front,
         )
         for place, (name, macs, figure, _) in enumerate(known)
@@ -110,6 +143,7 @@ def front_table(result: Result) -> Table | None:
     columns = [
         Column("", numeric=False),
         Column("setting", numeric=False),
+        Column("rule", numeric=False),
         Column("per sample", macs.unit),
         Column("of unpruned", "%"),
         Column(ROWS.get(metric, metric), scale.unit),
@@ -124,6 +158,7 @@ def front_table(result: Result) -> Table | None:
         row = [
             Cell(" ".join(_marks(point))),
             Cell(point.name),
+            Cell("" if point.name == BASELINE else point.series),
             Cell(macs.text(point.macs), value=point.macs / macs.factor),
             Cell(f"{100 * point.share:.1f}", value=100 * point.share),
             Cell(scale.text(point.value), value=point.value / scale.factor),
@@ -146,7 +181,7 @@ def front_table(result: Result) -> Table | None:
         notes=[
             f"{_FRONT_MARK} on the Pareto front of {metric} and multiply-adds: no other setting is"
             " both cheaper and better. Neighbours on it may differ by chance."
-            f" {_PUBLISHED_MARK}: the published rule (α=1, mean of the removed tokens).",
+            f" {_PUBLISHED_MARK}: the published rule (band, α=1, mean of the removed tokens).",
             "against unpruned: paired difference on the same samples, in brackets its 95 %"
             " bootstrap interval, not corrected for the number of settings.",
         ],
@@ -189,115 +224,3 @@ def _throughput_cell(point: FrontPoint) -> Cell:
         low=None if interval is None else interval.low,
         high=None if interval is None else interval.high,
     )
-
-
-def draw_front(result: Result, path: Path) -> bool:
-    """The metric against multiply-adds, with the front; False if there is nothing to draw.
-
-    Args:
-        result: of kind "sweep" or "tune".
-        path: ends in .png or .svg.
-    """
-    points = front_points(result)
-    pruned = [point for point in points if point.name != _BASELINE]
-    if not pruned:
-        return False
-    metric = points[0].figure.name
-    with drawing.drawn(path, 8.5, 5.2) as figure:
-        axes = figure.add_subplot()
-        baseline = next(point for point in points if point.name == _BASELINE)
-        axes.axhline(100 * baseline.value, color=drawing.QUIET, linewidth=1, linestyle=":")
-        for point in pruned:
-            _draw_point(axes, point)
-        front = [point for point in points if point.on_front]
-        axes.plot(
-            [100 * point.share for point in front],
-            [100 * point.value for point in front],
-            color=drawing.INK,
-            linewidth=1.2,
-            drawstyle="steps-post",  # between two settings there is nothing better to be had
-            zorder=1.5,
-        )
-        axes.plot(
-            [100], [100 * baseline.value], marker="*", markersize=14, color=drawing.INK, zorder=4
-        )
-        axes.annotate(
-            "unpruned",
-            (100, 100 * baseline.value),
-            xytext=(0, 9),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-        )
-        _name_front(axes, [point for point in front if point.name != _BASELINE])
-        axes.set_xlabel("multiply-adds, % of unpruned")
-        axes.set_ylabel(f"{ROWS.get(metric, metric)}, %" if metric != "mcc" else "MCC × 100")
-        axes.set_xlim(0, 106)
-        axes.grid(color=drawing.GRID, linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.legend(handles=_legend(pruned), loc="lower right", ncols=2)
-        drawing.headline(axes, "What pruning at inference costs and saves", title_of(result))
-    return True
-
-
-def _draw_point(axes: Any, point: FrontPoint) -> None:
-    x, y = 100 * point.share, 100 * point.value
-    colour = _MERGE_COLOURS.get(point.pruning.get("merge", ""), drawing.GREEN)
-    interval = point.change.difference_interval if point.change is not None else None
-    if interval is not None and point.change is not None and point.change.difference is not None:
-        base = y - 100 * point.change.difference
-        ends = [base + 100 * interval.low, base + 100 * interval.high]
-        axes.plot([x, x], ends, color=colour, linewidth=1, alpha=0.6, zorder=2)
-    if point.published:
-        axes.plot(
-            [x], [y], marker="o", markersize=14, markerfacecolor="none", color=drawing.INK, zorder=3
-        )
-    axes.plot(
-        [x],
-        [y],
-        marker=_MARKERS.get(str(point.pruning.get("layers")), _OTHER_LAYERS),
-        markersize=6.5,
-        color=colour,
-        markeredgecolor=drawing.PAPER,
-        linestyle="",
-        zorder=3.5,
-    )
-
-
-def _name_front(axes: Any, front: list[FrontPoint]) -> None:
-    """Name points of the front, evenly picked where there are many."""
-    step = max(1, -(-len(front) // _LABELLED))
-    for point in front[::step]:
-        axes.annotate(
-            point.name,
-            (100 * point.share, 100 * point.value),
-            xytext=(-6, 8),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color=drawing.QUIET,
-        )
-
-
-def _legend(pruned: list[FrontPoint]) -> list[Any]:
-    """What colour, marker, ring and line mean; only of what is there."""
-    from matplotlib.lines import Line2D
-
-    handles = []
-    for layers in dict.fromkeys(str(point.pruning.get("layers")) for point in pruned):
-        marker = _MARKERS.get(layers, _OTHER_LAYERS)
-        label = f"layers {layers}"
-        handles.append(
-            Line2D([], [], marker=marker, linestyle="", color=drawing.QUIET, label=label)
-        )
-    for merge in dict.fromkeys(str(point.pruning.get("merge")) for point in pruned):
-        colour = _MERGE_COLOURS.get(merge, drawing.GREEN)
-        handles.append(Line2D([], [], color=colour, linewidth=4, label=f"merge {merge}"))
-    if any(point.published for point in pruned):
-        ring = Line2D([], [], marker="o", markersize=11, linestyle="", label="published rule")
-        ring.set(color=drawing.INK, markerfacecolor="none")
-        handles.append(ring)
-    handles.append(Line2D([], [], color=drawing.INK, linewidth=1.2, label="Pareto front"))
-    bar = "95 % interval of the difference"
-    handles.append(Line2D([], [], color=drawing.QUIET, marker="|", linestyle="", label=bar))
-    return handles

@@ -14,7 +14,7 @@ from pathlib import Path
 from alpine_cli.report.correlation import draw_flops_against_energy
 from alpine_cli.report.cost_figures import draw_macs_per_layer, draw_memory
 from alpine_cli.report.figures import draw_changes, draw_lengths
-from alpine_cli.report.front import draw_front
+from alpine_cli.report.front_figure import draw_front
 from alpine_cli.report.speed_figures import draw_learning_curves, draw_throughput_by_length
 from alpine_cli.report.waterfall import draw_waterfall
 from alpine_cli.results import Result

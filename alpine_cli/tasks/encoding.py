@@ -12,14 +12,14 @@ the tokenizers of transformers do and what published models were trained with. N
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from alpine_cli.errors import DataError, ModelError
 from alpine_cli.tasks.data import Sample
 from alpine_cli.tasks.registry import resolve_task
 
-__all__ = ["MODE_TOKEN", "EncodedSplit", "EncodingSpec", "encode", "special_ids"]
+__all__ = ["MODE_TOKEN", "EncodedSplit", "EncodingSpec", "cut", "encode", "special_ids"]
 
 MODE_TOKEN = "<encoder-only>"
 """UniXcoder's switch for its encoder; only its vocabulary holds it."""
@@ -42,6 +42,11 @@ class EncodingSpec:
     max_length: int = 512
     mode_prefix: bool = False
     collapse_whitespace: bool = True
+
+    @property
+    def specials(self) -> int:
+        """How many tokens of each function are special ones; see `special_ids`."""
+        return 4 if self.mode_prefix else 2
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only."""
@@ -151,6 +156,24 @@ def encode(samples: Sequence[Sample], tokenizer: Any, spec: EncodingSpec) -> Enc
         ids=[sample.id for sample in samples],
         truncated=truncated,
     )
+
+
+def cut(split: EncodedSplit, max_length: int) -> EncodedSplit:
+    """What `encode` gives with a smaller `max_length`, without tokenising again.
+
+    Args:
+        split: as `encode` returned it.
+        max_length: tokens of one function at most; above the number of special tokens.
+    """
+    # As `encode` does: the code is cut, the last special token stays; shared rows stay shared.
+    shorter = {
+        id(row): row if len(row) <= max_length else [*row[: max_length - 1], row[-1]]
+        for rows in split.rows
+        for row in rows
+    }
+    rows = [tuple(shorter[id(row)] for row in sample) for sample in split.rows]
+    truncated = sum(len(row) > max_length for sample in split.rows for row in sample)
+    return replace(split, rows=rows, truncated=max(truncated, split.truncated))
 
 
 def _tokenise_once(

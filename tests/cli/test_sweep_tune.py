@@ -20,7 +20,18 @@ from tests.measure.subjects import write_checkpoint, write_data
 
 Run = Callable[..., Any]
 QUICK = ("--threads", 1, "--batch-size", 8, "--device", "cpu")
-GRID = ("--alphas", "50,0.5", "--layers", "even", "--layers", "0,1", "--merges", "mean")
+GRID = (
+    "--rules",
+    "band",
+    "--alphas",
+    "50,0.5",
+    "--layers",
+    "even",
+    "--layers",
+    "0,1",
+    "--merges",
+    "mean",
+)
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +97,45 @@ def test_sweep_prints_the_front_and_adds_a_result(
 def test_sweep_as_json_is_the_result_file(subject: Path, run_alpine: Run, tmp_path: Path) -> None:
     outcome = run_alpine(
         *("sweep", "--checkpoint", subject, *QUICK, "--output", tmp_path, "--json"),
-        *("--alphas", "0.5", "--layers", "even", "--merges", "none", "--metric", "f1"),
+        *("--rules", "band", "--alphas", "0.5", "--layers", "even"),
+        *("--merges", "none", "--metric", "f1"),
     )
     assert outcome.exit_code == 0, outcome.stderr
     assert json.loads(outcome.stdout) == only(tmp_path).model_dump(mode="json")
+
+
+def test_sweep_sets_the_published_rule_against_its_rivals(
+    subject: Path, run_alpine: Run, tmp_path: Path
+) -> None:
+    outcome = run_alpine(
+        *("sweep", "--checkpoint", subject, *QUICK, "--output", tmp_path, "--limit", 8),
+        *("--alphas", "1", "--keeps", "0.6", "--layers", "all", "--lengths", "20,12"),
+    )
+    assert outcome.exit_code == 0, outcome.stderr
+    names = {
+        *("all α=1 mean", "all α=1 none", "all floor α=1 mean", "all top 60% mean"),
+        *("all top 60% nearest", "all bipartite 60%", "all random 60% mean", "all first 60% none"),
+        *("truncate 20", "truncate 12"),
+    }
+    result = only(tmp_path)
+    assert set(result.variants) == {"unpruned", *names}
+    assert result.variants["truncate 12"].max_length == 12
+    assert result.settings["rules"][-1] == "truncate"
+    assert "10 settings in 9 chains: band 2, floor 1, top 2" in outcome.stderr
+    assert "8 samples each" in outcome.stderr
+
+
+def test_tune_walks_other_rules_too(subject: Path, run_alpine: Run, tmp_path: Path) -> None:
+    tuned = tmp_path / "tuned.pt"
+    outcome = run_alpine(
+        *("tune", "--checkpoint", subject, "--max-drop", 90, *QUICK, "--output", tuned),
+        *("--rules", "top,bipartite", "--keeps", "0.9,0.5/0.6/0.7/0.8", "--scores", "cls"),
+        *("--results", tmp_path / "results"),
+    )
+    assert outcome.exit_code == 0, outcome.stderr
+    chosen = load_checkpoint(tuned).pruning
+    assert chosen["rule"] in ("top", "bipartite")
+    assert chosen["keep"] == "0.5,0.6,0.7,0.8"
 
 
 def test_tune_chooses_on_valid_tests_once_and_writes_a_copy(
@@ -141,7 +187,7 @@ def test_tuning_on_test_data_is_told(
 ) -> None:
     outcome = run_alpine(
         *("tune", "--checkpoint", subject, "--max-drop", 90, *QUICK, "--split", "test"),
-        *("--alphas", "50", "--layers", "even", "--results", tmp_path),
+        *("--rules", "band", "--alphas", "50", "--layers", "even", "--results", tmp_path),
     )
     assert outcome.exit_code == 0, outcome.stderr
     assert "chosen on test data" in outcome.stderr
@@ -168,6 +214,12 @@ def test_without_validation_data_tune_refuses(
         ("sweep", ("--layers", "0,99"), "99"),
         ("sweep", ("--layers", "sometimes"), "--layers"),
         ("sweep", ("--merges", "sum"), "--merges"),
+        ("sweep", ("--rules", "best"), "--rules"),
+        ("sweep", ("--keeps", "1.5"), "keep"),
+        ("sweep", ("--keeps", "0.9/0.8", "--layers", "all"), "2 shares for 4 pruned layers"),
+        ("sweep", ("--lengths", "64"), "--lengths"),
+        ("sweep", ("--rules", "truncate", "--alphas", "1"), "--alphas"),
+        ("tune", ("--max-drop", "1", "--rules", "truncate"), "--rules"),
         ("sweep", ("--protect", "all"), "--protect"),
         ("sweep", ("--metric", "bleu"), "--metric"),
         ("sweep", ("--picture", "front.gif"), "--picture"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,17 @@ import pytest
 import torch
 
 from alpine_cli.measure import trials
+from alpine_cli.measure.accuracy import predict
+from alpine_cli.measure.grid import TRUNCATE, Family, GridOptions
 from alpine_cli.measure.options import MeasureOptions
-from alpine_cli.measure.sweep import GridOptions, describe_settings, measure_sweep, plan_grid
+from alpine_cli.measure.sweep import describe_settings, measure_sweep, plan_grid
 from alpine_cli.measure.trials import settings_to
 from alpine_cli.measure.workload import WorkloadRequest, load_workload
 from alpine_cli.pruning import PruningConfig, prune, trace
 from alpine_cli.results import Part
+from alpine_cli.tasks.encoding import encode
 
-GRID = GridOptions(alphas=[0.5, 1.5], layers=["even"], merges=["mean", "none"])
+GRID = GridOptions((Family("band", (0.5, 1.5), ("even",), ("mean", "none")),))
 Request = dict[str, Any]
 
 
@@ -79,6 +83,44 @@ def test_every_setting_is_what_it_is_alone(swept: Part, request_: Request) -> No
         saved = (sum(base_costs) - sum(costs)) / len(costs)
         assert macs["unpruned"] - macs[item["name"]] == pytest.approx(saved)  # type: ignore[operator]
     assert swept.predictions.predicted["unpruned"] == "".join(map(str, base_answers))
+
+
+def test_truncation_is_the_input_encoded_shorter(subject: tuple[Path, Path]) -> None:
+    """Answers and multiply-adds are those of tokenising anew with a smaller `max_length`."""
+    grid = GridOptions((Family(TRUNCATE, (16, 5)),))
+    plan, settings, _ = plan_grid(_options(subject), grid)
+    request = {
+        "workload": plan.request.model_dump(mode="json"),
+        "settings": settings_to(settings),
+        "flops_batch_size": 1,
+        "folder": None,
+        "metric": "accuracy",
+        "time": {"runs": 5, "min_seconds": 0, "timed_samples": 8},
+    }
+    part = Part.model_validate(measure_sweep(request))
+    assert part.predictions is not None
+    macs = values(part, "total_macs")
+    workload = load_workload(plan.request)
+    variant = workload.variants["unpruned"]
+    config = variant.model.config
+    width, inner = config.hidden_size, config.intermediate_size
+
+    def layer_macs(rows: list[tuple[list[int], ...]]) -> float:
+        lengths = [len(row) for (row,) in rows]
+        costs = [4 * n * width**2 + 2 * n**2 * width + 2 * n * width * inner for n in lengths]
+        return config.num_hidden_layers * sum(costs) / len(costs)
+
+    full = layer_macs(variant.encoded.rows)
+    for length in (16, 5):
+        encoding = replace(variant.encoding, max_length=length)
+        variant.encoded = encode(workload.samples, variant.tokenizer, encoding)
+        answers = "".join(map(str, predict(variant, 7)))
+        assert part.predictions.predicted[f"truncate {length}"] == answers
+        saved = full - layer_macs(variant.encoded.rows)
+        assert macs["unpruned"] - macs[f"truncate {length}"] == pytest.approx(saved)  # type: ignore[operator]
+    described = describe_settings(plan, settings)
+    assert described["truncate 5"].max_length == 5
+    assert described["unpruned"].max_length is None
 
 
 def test_a_smaller_alpha_costs_less_and_merging_costs_more(swept: Part) -> None:

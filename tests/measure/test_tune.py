@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from alpine_cli.errors import ConfigError
 from alpine_cli.measure import tune
-from alpine_cli.measure.grid import make_grid
+from alpine_cli.measure.grid import Family, GridOptions, make_grid
 from alpine_cli.measure.options import MeasureOptions
-from alpine_cli.measure.sweep import GridOptions, plan_grid
+from alpine_cli.measure.sweep import plan_grid
 from alpine_cli.measure.trials import settings_to
 from alpine_cli.measure.tune import DROP, drop_bound, measure_tune, samples_needed
 from alpine_cli.measure.tuning import Aim
@@ -112,14 +112,8 @@ def walk(
     losses: dict[str, float], max_drop: float, *, chains: int, random: Any
 ) -> tuple[Any, _Made]:
     """The search on made answers; settings are named "LAYERS α=ALPHA mean"."""
-    settings = make_grid(
-        PruningConfig(),
-        alphas=[3.0, 2.0, 1.0],
-        layers=["even", "odd", "all"][:chains],
-        merges=["mean"],
-        protects=["special"],
-        num_layers=4,
-    )
+    band = Family("band", (3.0, 2.0, 1.0), ("even", "odd", "all")[:chains])
+    settings = make_grid(PruningConfig(), GridOptions((band,)), num_layers=4)
     made = _Made(losses, 300, random)
     base = made.outcome("unpruned")
     found = tune.search(
@@ -158,7 +152,7 @@ def test_the_whole_search_errs_no_more_than_it_says() -> None:
 @pytest.fixture(scope="module")
 def request_(subject: tuple[Path, Path]) -> dict[str, Any]:
     options = MeasureOptions(checkpoint=subject[0], batch_size=8, device="cpu", threads=1)
-    grid = GridOptions(alphas=[50.0, 0.3], layers=["even", "all"], merges=["mean"])
+    grid = GridOptions((Family("band", (50.0, 0.3), ("even", "all")),))
     plan, settings, _ = plan_grid(options, grid)
     return {
         "workload": plan.request.model_dump(mode="json"),

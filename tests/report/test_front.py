@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from alpine_cli.report.front import draw_front, front_points, front_table
+from alpine_cli.measure.grid import Setting
+from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.report import front_figure
+from alpine_cli.report.front import front_points, front_table
+from alpine_cli.report.front_figure import draw_front
 from alpine_cli.results import Comparison, Figure, Interval, Result
 from tests.report.made import make_result
 
@@ -73,9 +77,63 @@ def test_the_table_has_a_row_per_setting() -> None:
     assert len(table.rows) == len(SETTINGS)
     row = next(row for row in table.rows if row[1].text == "all α=1 mean")
     assert row[0].text == "* P"
-    assert (row[3].text, row[3].value) == ("50.0", 50.0)
-    assert row[5].text == "-4.0 [-6.0, -2.0]"
-    assert (row[5].low, row[5].high, row[5].style) == (-6.0, -2.0, "worse")
+    assert row[2].text == "band, mean"
+    assert (row[4].text, row[4].value) == ("50.0", 50.0)
+    assert row[6].text == "-4.0 [-6.0, -2.0]"
+    assert (row[6].low, row[6].high, row[6].style) == (-6.0, -2.0, "worse")
+
+
+def with_rivals() -> Result:
+    """A sweep of other rules, named as a grid names them."""
+    prunings = [
+        PruningConfig(layers="all", rule="top", keep=0.6, merge="nearest"),
+        PruningConfig(layers="all", rule="top", keep=0.6, merge="mean", score="cls"),
+        PruningConfig(layers="even", rule="floor", alpha=1.0),
+        PruningConfig(layers="all", rule="bipartite", keep=0.8, merge="nearest"),
+    ]
+    settings = [
+        *map(Setting.of, prunings),
+        *(Setting.truncation(PruningConfig(), length) for length in (64, 128)),
+    ]
+    made = swept()
+    figures, variants = list(made.figures), dict(made.variants)
+    for place, setting in enumerate(settings):
+        variants[setting.name] = made.variants["unpruned"].model_copy(
+            update={"pruning": setting.pruning.to_dict(), "max_length": setting.max_length}
+        )
+        for name, unit, value in (
+            ("total_macs", "MACs", 20.0 + place),
+            ("accuracy", "share", 0.8 + place / 100),
+        ):
+            fields = {"name": name, "variant": setting.name, "unit": unit, "value": value}
+            figures.append(Figure(**fields, provenance="analytic", method="made"))
+    return made.model_copy(update={"figures": figures, "variants": variants})
+
+
+def test_rules_are_series() -> None:
+    points = {point.name: point for point in front_points(with_rivals())}
+    assert {point.series for name, point in points.items() if name != "unpruned"} == {
+        *("band, mean", "band, none", "top, nearest", "top by cls, mean"),
+        *("floor, mean", "bipartite", "truncate"),
+    }
+    assert points["truncate 64"].chain == points["truncate 128"].chain
+    assert points["even α=0.5 mean"].chain != points["all α=1 mean"].chain
+    assert {name for name, point in points.items() if point.published} == {"all α=1 mean"}
+    table = front_table(with_rivals())
+    assert table is not None
+    named = {row[1].text: row[2].text for row in table.rows}
+    assert named["all top-cls 60% mean"] == "top by cls, mean"
+    assert named["unpruned"] == ""
+
+
+def test_every_series_has_a_look_of_its_own(tmp_path: Path) -> None:
+    points = [point for point in front_points(with_rivals()) if point.name != "unpruned"]
+    looks = {point.series: str(sorted(front_figure._look(point).items())) for point in points}
+    assert len(set(looks.values())) == len(looks) == 7
+    path = tmp_path / "front.svg"
+    assert draw_front(with_rivals(), path)
+    text = path.read_text("utf-8")
+    assert all(series in text for series in looks)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
@@ -86,7 +144,7 @@ def test_the_picture_is_drawn(tmp_path: Path, suffix: str) -> None:
     assert len(content) > 2000
     if suffix == ".svg":
         text = content.decode("utf-8")
-        for word in ("unpruned", "published rule", "Pareto front", "layers even", "merge none"):
+        for word in ("unpruned", "published rule", "Pareto front", "layers even", "band, none"):
             assert word in text
         assert "<b>" not in text  # a name is text, not markup
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from alpine_cli.errors import DataError, ModelError
 from alpine_cli.tasks import EncodingSpec, Sample, encode
-from alpine_cli.tasks.encoding import special_ids
+from alpine_cli.tasks.encoding import cut, special_ids
 
 DEFECT = EncodingSpec(task="defect-detection")
 
@@ -44,6 +44,20 @@ def test_unixcoder_prefix(unixcoder_like):
     (row,) = encode([one("int x;")], unixcoder_like, spec).rows[0]
     plain = unixcoder_like("int x;")["input_ids"]
     assert row == [0, mode, 2, *plain[1:]]
+
+
+@pytest.mark.parametrize("mode_prefix", [False, True])
+@pytest.mark.parametrize("max_length", [5, 6, 12, 500])
+def test_cutting_is_encoding_with_a_smaller_length(unixcoder_like, mode_prefix, max_length):
+    samples = [one("int x;"), one("return a + b ; " * 9), one("int x;", 1)]
+    full = EncodingSpec(task="defect-detection", max_length=40, mode_prefix=mode_prefix)
+    longest = min(max_length, full.max_length)
+    short = EncodingSpec(task=full.task, max_length=longest, mode_prefix=mode_prefix)
+    found = cut(encode(samples, unixcoder_like, full), max_length)
+    assert found == encode(samples, unixcoder_like, short)
+    assert found.rows[0][0] is found.rows[2][0]  # what was shared still is
+    before, after = special_ids(unixcoder_like, mode_prefix)
+    assert len(before) + len(after) == full.specials
 
 
 def test_unixcoder_prefix_needs_its_token(tiny_tokenizer):
