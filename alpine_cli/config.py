@@ -27,19 +27,22 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
 
 from alpine_cli.config_errors import InvalidFieldsError, explain
-from alpine_cli.config_source import Settings
+from alpine_cli.config_source import FieldPath, Settings, parse_override
 from alpine_cli.errors import ConfigError
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.errors import PruningError
+from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.data import Columns
 from alpine_cli.tasks.registry import resolve_task
 
 __all__ = [
     "ColumnsConfig",
+    "DistillConfig",
     "LimitConfig",
     "RunConfig",
     "TrainConfig",
@@ -48,7 +51,43 @@ __all__ = [
 ]
 
 _SECTIONS = ("columns", "limit", "prune", "train")
+# Two ways of saying one thing: a source that gives one replaces the other of an earlier source.
+_ALTERNATIVES = (
+    ("train.batch_size", "train.tokens_per_batch"),
+    ("train.eval_batch_size", "train.eval_tokens_per_batch"),
+)
+# Options that are not called like the last part of their field.
+_FLAGS = {
+    "train.distill.teacher": "--distill-from",
+    "train.distill.weight": "--distill-weight",
+    "train.distill.temperature": "--distill-temperature",
+}
 _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DistillConfig(BaseModel):
+    """Learning from a teacher's answers beside the labels (Hinton et al. 2015)."""
+
+    model_config = _STRICT
+
+    teacher: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Learn from this ckpt.pt, too, run unpruned; it must be of the same task and"
+        " tokenizer. Default: the checkpoint that the run starts from.",
+    )
+    weight: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Weight of the teacher's term, temperature² × KL(teacher ‖ student); the"
+        " labels' cross-entropy has the rest.",
+    )
+    temperature: float = Field(
+        default=2.0,
+        gt=0,
+        description="Divides the logits of teacher and student in that term: more softens them.",
+    )
 
 
 class TrainConfig(BaseModel):
@@ -57,13 +96,24 @@ class TrainConfig(BaseModel):
     model_config = _STRICT
 
     epochs: int = Field(default=5, ge=1, description="Passes over the training split.")
-    batch_size: int = Field(
+    batch_size: int | None = Field(
         default=32,
         ge=1,
         description="Samples per optimiser step, over all processes and accumulation pieces.",
     )
-    eval_batch_size: int = Field(
+    tokens_per_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Instead of batch_size: tokens per optimiser step at most, padding counted; the"
+        " number of samples then varies. A longer sample is a step of its own.",
+    )
+    eval_batch_size: int | None = Field(
         default=64, ge=1, description="Samples per forward pass in evaluation."
+    )
+    eval_tokens_per_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Instead of eval_batch_size: tokens per forward pass at most, padding counted.",
     )
     lr: float = Field(default=2e-5, gt=0, description="Peak learning rate of AdamW.")
     warmup: float = Field(
@@ -106,6 +156,55 @@ class TrainConfig(BaseModel):
     save_steps: int = Field(
         default=200, ge=1, description="Optimiser steps between two saves of the resumable state."
     )
+    distill: DistillConfig | None = Field(
+        default=None, description="Learn from an unpruned teacher, too; unset: from labels alone."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_limits(cls, values: Any) -> Any:
+        """The default of a batch size holds only where no budget of tokens is given."""
+        if not isinstance(values, Mapping):
+            return values
+        given = dict(values)
+        for names in _ALTERNATIVES:
+            size, tokens = (name.rpartition(".")[2] for name in names)
+            if given.get(size) is None:
+                given.pop(size, None)
+                if given.get(tokens) is not None:
+                    given[size] = None
+        return given
+
+    @field_validator("tokens_per_batch", "eval_tokens_per_batch")
+    @classmethod
+    def _one_limit(cls, tokens: int | None, info: ValidationInfo) -> int | None:
+        size = f"{'eval_' if info.field_name == 'eval_tokens_per_batch' else ''}batch_size"
+        if tokens is not None and info.data.get(size) is not None:
+            raise ValueError(
+                f"says the same as {size} ({info.data[size]}), in tokens; give one of them"
+                f" (got {tokens})"
+            )
+        return tokens
+
+    @field_validator("group_by_length")
+    @classmethod
+    def _budget_is_grouped(cls, grouped: bool, info: ValidationInfo) -> bool:
+        if not grouped and info.data.get("tokens_per_batch") is not None:
+            raise ValueError(
+                "must be true with tokens_per_batch: the longest of a random batch would rule its"
+                " size (got False)"
+            )
+        return grouped
+
+    @property
+    def batch_limit(self) -> BatchLimit:
+        """How large the batch of an optimiser step is."""
+        return BatchLimit(self.batch_size, self.tokens_per_batch)
+
+    @property
+    def eval_batch_limit(self) -> BatchLimit:
+        """How large a batch of evaluation is."""
+        return BatchLimit(self.eval_batch_size, self.eval_tokens_per_batch)
 
 
 class ColumnsConfig(BaseModel):
@@ -176,14 +275,25 @@ def _pruning(value: Any) -> Any:
         elif name == "alpha" and isinstance(raw, str):
             setting = _number(raw)
         try:
-            PruningConfig(**{name: setting})
+            PruningConfig(**{**_COMPANIONS.get(name, {}), name: setting})
         except PruningError as error:
             errors.append(((name,), str(error).removeprefix(f"{name}: ")))
         else:
             clean[name] = setting
     if errors:
         raise InvalidFieldsError(errors)
-    return PruningConfig(**clean)
+    try:
+        return PruningConfig(**clean)
+    except PruningError as error:  # each is right by itself, but they do not go together
+        name, _, text = str(error).partition(": ")
+        raise InvalidFieldsError([((name,), text)]) from error
+
+
+# With which a field can have any of its values: a share needs a rule that takes one.
+_COMPANIONS: Mapping[str, Mapping[str, Any]] = {
+    "keep": {"rule": "top"},
+    "rule": {"merge": "nearest"},
+}
 
 
 def _layers_text(value: Any) -> Any:
@@ -259,12 +369,18 @@ class RunConfig(BaseModel):
         return head
 
     def run_dir(self) -> Path:
-        """The run directory: `output`, or a name made of model, task, layers and seed."""
+        """The run directory: `output`, or a name made of model, task, layers and seed.
+
+        A run that starts from a checkpoint is called after the folder that holds it: "…-then-even".
+        """
         if self.output is not None:
             return Path(self.output)
-        model = re.sub(r"[^\w.-]+", "-", Path(self.model).name).strip("-.") or "model"
         layers = self.prune.layers.replace(" ", "").replace(",", "-")
-        return Path("runs") / f"{model}-{self.task}-{layers}-seed{self.train.seed}"
+        if Path(self.model).suffix == ".pt":
+            name = f"{_plain_name(Path(self.model).resolve().parent.name)}-then-{layers}"
+        else:
+            name = f"{_plain_name(Path(self.model).name)}-{self.task}-{layers}"
+        return Path("runs") / f"{name}-seed{self.train.seed}"
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values, for checkpoints and results."""
@@ -275,10 +391,15 @@ class RunConfig(BaseModel):
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
 
+def _plain_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
+
+
 def load_config(
     path: Path | None = None,
     overrides: Iterable[str] = (),
     options: Mapping[str, Any] | None = None,
+    start: tuple[str, Mapping[str, Any]] | None = None,
 ) -> RunConfig:
     """Read, merge and validate a run's settings.
 
@@ -286,17 +407,27 @@ def load_config(
         path: a YAML file, or None to start from the defaults.
         overrides: `--set` texts such as "train.lr=1e-5".
         options: command-line options by dotted field name ("prune.alpha"); None means not given.
+        start: name and fields, by dotted name, of what lies below even the file: a checkpoint that
+            the run starts from.
 
     Raises:
         ConfigError: lists every invalid field, one per line, with the source of each.
     """
     settings = Settings.from_file(path)
-    settings.apply_overrides(overrides)
-    settings.apply(
+    if start is not None:
+        origin, beneath = start
+        settings.underlay(
+            (tuple(name.split(".")), value, origin) for name, value in beneath.items()
+        )
+    changes = [(*parse_override(text), f"--set {text}") for text in overrides]
+    given = [
         (tuple(name.split(".")), value, option_flag(name))
         for name, value in (options or {}).items()
         if value is not None
-    )
+    ]
+    for entries in (changes, given):
+        _drop_alternatives(settings, entries)
+        settings.apply(entries)
     values = {
         name: value
         for name, value in settings.values.items()
@@ -308,8 +439,19 @@ def load_config(
         raise ConfigError(explain(error, settings, describe_fields(), option_flag)) from error
 
 
+def _drop_alternatives(settings: Settings, entries: Iterable[tuple[FieldPath, Any, str]]) -> None:
+    """Take back what an earlier source said in the other way than these entries do."""
+    given = {".".join(path) for path, value, _ in entries if value is not None}
+    for names in _ALTERNATIVES:
+        for name, other in (names, names[::-1]):
+            if name in given:
+                settings.discard(tuple(other.split(".")))
+
+
 def option_flag(name: str) -> str:
     """The command-line option of a field: "train.batch_size" is `--batch-size`."""
+    if name in _FLAGS:
+        return _FLAGS[name]
     return "--" + name.rpartition(".")[2].replace("_", "-")
 
 
@@ -324,6 +466,8 @@ def describe_fields() -> dict[str, str]:
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
             for key, nested in kind.model_fields.items():
                 reference[f"{name}.{key}"] = _with_default(nested)
+    for key, nested in DistillConfig.model_fields.items():
+        reference[f"train.distill.{key}"] = _with_default(nested)
     return reference
 
 

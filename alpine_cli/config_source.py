@@ -144,15 +144,24 @@ class Settings:
             section[path[-1]] = value
             self._origins[path] = origin
 
-    def apply_overrides(self, overrides: Iterable[str]) -> None:
-        """Apply `--set` overrides in the order given.
+    def underlay(self, entries: Iterable[tuple[FieldPath, Any, str]]) -> None:
+        """Set fields (path, value, origin) where nothing is set yet."""
+        for path, value, origin in entries:
+            section: Any = self.values
+            for part in path[:-1]:
+                section = section.get(part) if isinstance(section, dict) else section
+                section = {} if section is None else section
+            if isinstance(section, dict) and section.get(path[-1]) is None:
+                self.apply([(path, value, origin)])
 
-        Raises:
-            ConfigError: see `parse_override` and `apply`.
-        """
-        for text in overrides:
-            path, value = parse_override(text)
-            self.apply([(path, value, f"--set {text}")])
+    def discard(self, path: FieldPath) -> None:
+        """Forget a field; without effect where it was not set."""
+        section: Any = self.values
+        for part in path[:-1]:
+            section = section.get(part) if isinstance(section, dict) else None
+        if isinstance(section, dict):
+            section.pop(path[-1], None)
+        self._origins.pop(path, None)
 
     def origin_of(self, path: FieldPath) -> str:
         """The source of a field: its own, else that of a section around or in it, else the file."""

@@ -37,6 +37,9 @@ __all__ = [
     "SplitOption",
     "ThreadsOption",
     "TimedSamplesOption",
+    "TokensPerBatchOption",
+    "TrainingBatchSizeOption",
+    "TrainingTokensPerBatchOption",
     "measure",
     "print_result",
     "pruning_fields",
@@ -53,7 +56,34 @@ BaselineOption = Annotated[
 ]
 SplitOption = Annotated[str, typer.Option("--split", help="train, valid or test.")]
 BatchSizeOption = Annotated[
-    int, typer.Option("--batch-size", min=1, help="Samples per forward pass.")
+    int | None,
+    typer.Option("--batch-size", min=1, help="Samples per forward pass.", show_default="32"),
+]
+TokensPerBatchOption = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens-per-batch",
+        min=1,
+        help="Instead of --batch-size: tokens per forward pass at most, padding counted; the same"
+        " samples together in every variant. A longer sample is a batch of its own.",
+        metavar="N",
+    ),
+]
+TrainingBatchSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--training-batch-size", min=1, help="Samples of a training step.", show_default="8"
+    ),
+]
+TrainingTokensPerBatchOption = Annotated[
+    int | None,
+    typer.Option(
+        "--training-tokens-per-batch",
+        min=1,
+        help="Instead of --training-batch-size: tokens of a training step at most, padding"
+        " counted.",
+        metavar="N",
+    ),
 ]
 MergeOption = Annotated[
     str | None, typer.Option("--merge", help="Override the checkpoint: mean, none or nearest.")
@@ -154,6 +184,7 @@ def measure(kinds: Sequence[str], *, output: Path, as_json: bool, **options: Any
         options: fields of `measure.options.MeasureOptions`.
 
     Raises:
+        ConfigError: two options that both say how large a batch is.
         OutputExistsError: `output` or a parent of it is a file, or may not be written to.
     """
     from alpine_cli.measure.options import MeasureOptions

@@ -158,7 +158,7 @@ def cell_name(plan: Plan, plans: Sequence[Plan]) -> str:
 
     parts = {
         "checkpoint": lambda p: short_path(p.options.checkpoint),
-        "batch": lambda p: f"batch {p.options.batch_size}",
+        "batch": lambda p: f"batch {p.options.batch_limit}",
         "device": lambda p: str(p.options.device),
     }
     words = [show(plan) for show in parts.values() if len({show(other) for other in plans}) > 1]

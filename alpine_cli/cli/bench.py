@@ -49,8 +49,8 @@ def bench(
         Path | None,
         typer.Option(
             "--cells",
-            help="YAML file of checkpoints, batch_sizes, devices, defaults and overrides;"
-            " options given here win over it.",
+            help="YAML file of checkpoints, batch_sizes, tokens_per_batch, devices, defaults and"
+            " overrides; options given here win over it.",
             metavar="FILE",
         ),
     ] = None,
@@ -67,6 +67,15 @@ def bench(
             help="Samples per forward pass; several as a list: 1,32.",
             metavar="N[,N…]",
             show_default="32",
+        ),
+    ] = None,
+    tokens_per_batch: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens-per-batch",
+            help="Instead of --batch-size: tokens per forward pass at most, padding counted;"
+            " several as a list: 4096,16384. A longer sample is a batch of its own.",
+            metavar="N[,N…]",
         ),
     ] = None,
     device: Annotated[
@@ -165,12 +174,8 @@ def bench(
             show_default=_preset_default("yes", "no"),
         ),
     ] = None,
-    training_batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--training-batch-size", min=1, help="Samples of those steps.", show_default="8"
-        ),
-    ] = None,
+    training_batch_size: m.TrainingBatchSizeOption = None,
+    training_tokens_per_batch: m.TrainingTokensPerBatchOption = None,
     latency: Annotated[
         bool | None,
         typer.Option(
@@ -252,6 +257,7 @@ def bench(
         "training_throughput": training_throughput,
         "training_energy": training_energy,
         "training_batch_size": training_batch_size,
+        "training_tokens_per_batch": training_tokens_per_batch,
         "latency": latency,
         "anatomy": anatomy,
         "country": country,
@@ -260,7 +266,8 @@ def bench(
         "seed": seed,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    wanted = _cells(checkpoint or [], batch_size, device, given, _preset(quick, thorough), cells)
+    axes = _axes(checkpoint or [], batch_size, tokens_per_batch, device)
+    wanted = _cells(axes, given, _preset(quick, thorough), cells)
     _run(wanted, output, resume, as_json=json_)
 
 
@@ -277,34 +284,50 @@ def _preset(quick: bool, thorough: bool) -> Preset | None:
     return "thorough" if thorough else None
 
 
-def _cells(
-    checkpoints: list[Path],
-    batch_sizes: str | None,
-    devices: str | None,
-    given: dict[str, Any],
-    preset: Preset | None,
-    file: Path | None,
-) -> list[MeasureOptions]:
-    from alpine_cli.measure.cells import Axes, expand, read_cells
+def _axes(
+    checkpoints: list[Path], batch_sizes: str | None, tokens: str | None, devices: str | None
+) -> Axes:
+    """The axes of the command line.
 
-    axes: Axes = Axes(
+    Raises:
+        ConfigError: one cannot be read, or batches are limited in two ways.
+    """
+    from alpine_cli.measure.cells import Axes
+
+    if batch_sizes is not None and tokens is not None:
+        raise ConfigError(
+            f"--batch-size {batch_sizes} and --tokens-per-batch {tokens} both say how large a batch"
+            " is; give one of them, or a --cells file with both lists"
+        )
+    return Axes(
         checkpoints=checkpoints,
-        batch_sizes=_sizes(batch_sizes) if batch_sizes is not None else (),
+        batch_sizes=_counts(batch_sizes, "--batch-size", "1,32"),
+        tokens_per_batch=_counts(tokens, "--tokens-per-batch", "4096,16384"),
         devices=_names(devices) if devices is not None else (),
     )
+
+
+def _cells(
+    axes: Axes, given: dict[str, Any], preset: Preset | None, file: Path | None
+) -> list[MeasureOptions]:
+    from alpine_cli.measure.cells import expand, read_cells
+
     return expand(axes, given, preset, read_cells(file) if file is not None else None)
 
 
-def _sizes(text: str) -> list[int]:
-    """The batch sizes of "1,32".
+def _counts(text: str | None, option: str, example: str) -> list[int]:
+    """The numbers of "1,32"; none where the option is not given.
 
     Raises:
         ConfigError: one is not a whole number from 1 on.
     """
+    if text is None:
+        return []
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and int(word) > 0 for word in words):
         raise ConfigError(
-            f"--batch-size: must be a whole number from 1 on, or a list such as 1,32 (got {text!r})"
+            f"{option}: must be a whole number from 1 on, or a list such as {example}"
+            f" (got {text!r})"
         )
     return [int(word) for word in words]
 

@@ -27,7 +27,8 @@ def co2(
     baseline: m.BaselineOption = None,
     split: m.SplitOption = "test",
     limit: LimitOption = None,
-    batch_size: m.BatchSizeOption = 32,
+    batch_size: m.BatchSizeOption = None,
+    tokens_per_batch: m.TokensPerBatchOption = None,
     device: DeviceOption = None,
     layers: LayersOption = None,
     alpha: AlphaOption = None,
@@ -43,9 +44,8 @@ def co2(
     training_energy: Annotated[
         bool, typer.Option("--training/--no-training", help="Measure training steps, too.")
     ] = True,
-    training_batch_size: Annotated[
-        int, typer.Option("--training-batch-size", min=1, help="Samples of those steps.")
-    ] = 8,
+    training_batch_size: m.TrainingBatchSizeOption = None,
+    training_tokens_per_batch: m.TrainingTokensPerBatchOption = None,
     country: m.CountryOption = None,
     carbon_intensity: m.CarbonIntensityOption = None,
     pue: m.PueOption = 1.0,
@@ -80,6 +80,7 @@ def co2(
         split=split,
         limit=limit,
         batch_size=batch_size,
+        tokens_per_batch=tokens_per_batch,
         device=device,
         layers=layers,
         alpha=alpha,
@@ -94,6 +95,7 @@ def co2(
         timed_samples=timed_samples,
         training_energy=training_energy,
         training_batch_size=training_batch_size,
+        training_tokens_per_batch=training_tokens_per_batch,
         country=country,
         carbon_intensity=carbon_intensity,
         pue=pue,

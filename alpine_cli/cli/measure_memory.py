@@ -28,7 +28,8 @@ def measure_memory(
     baseline: m.BaselineOption = None,
     split: m.SplitOption = "test",
     limit: LimitOption = None,
-    batch_size: m.BatchSizeOption = 32,
+    batch_size: m.BatchSizeOption = None,
+    tokens_per_batch: m.TokensPerBatchOption = None,
     device: DeviceOption = None,
     layers: LayersOption = None,
     alpha: AlphaOption = None,
@@ -42,9 +43,8 @@ def measure_memory(
         int, typer.Option("--runs", min=1, help="Fresh processes per figure.")
     ] = 5,
     training_memory: Annotated[bool, typer.Option(help="Measure a training step, too.")] = True,
-    training_batch_size: Annotated[
-        int, typer.Option("--training-batch-size", min=1, help="Samples of that training step.")
-    ] = 8,
+    training_batch_size: m.TrainingBatchSizeOption = None,
+    training_tokens_per_batch: m.TrainingTokensPerBatchOption = None,
     find_batch_size: Annotated[
         bool,
         typer.Option(
@@ -95,6 +95,7 @@ def measure_memory(
         split=split,
         limit=limit,
         batch_size=batch_size,
+        tokens_per_batch=tokens_per_batch,
         device=device,
         layers=layers,
         alpha=alpha,
@@ -107,6 +108,7 @@ def measure_memory(
         memory_runs=memory_runs,
         training_memory=training_memory,
         training_batch_size=training_batch_size,
+        training_tokens_per_batch=training_tokens_per_batch,
         find_batch_size=find_batch_size,
         memory_limit=limit_bytes,
         seed=seed,

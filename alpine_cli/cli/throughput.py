@@ -27,7 +27,8 @@ def throughput(
     baseline: m.BaselineOption = None,
     split: m.SplitOption = "test",
     limit: LimitOption = None,
-    batch_size: m.BatchSizeOption = 32,
+    batch_size: m.BatchSizeOption = None,
+    tokens_per_batch: m.TokensPerBatchOption = None,
     device: DeviceOption = None,
     layers: LayersOption = None,
     alpha: AlphaOption = None,
@@ -44,9 +45,8 @@ def throughput(
     training_throughput: Annotated[
         bool, typer.Option("--training/--no-training", help="Time training steps, too.")
     ] = True,
-    training_batch_size: Annotated[
-        int, typer.Option("--training-batch-size", min=1, help="Samples of those steps.")
-    ] = 8,
+    training_batch_size: m.TrainingBatchSizeOption = None,
+    training_tokens_per_batch: m.TrainingTokensPerBatchOption = None,
     seed: m.SeedOption = 0,
     output: m.ResultsOption = Path("results"),
     json_: JsonOption = False,
@@ -69,6 +69,7 @@ def throughput(
         split=split,
         limit=limit,
         batch_size=batch_size,
+        tokens_per_batch=tokens_per_batch,
         device=device,
         layers=layers,
         alpha=alpha,
@@ -84,5 +85,6 @@ def throughput(
         latency=latency,
         training_throughput=training_throughput,
         training_batch_size=training_batch_size,
+        training_tokens_per_batch=training_tokens_per_batch,
         seed=seed,
     )

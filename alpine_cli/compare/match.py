@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from alpine_cli.errors import DataError
+from alpine_cli.report.batches import batches_of
 from alpine_cli.report.summary import ROWS
 from alpine_cli.result_files import read_result, read_results
 from alpine_cli.results import Figure, Result, Subject
@@ -190,10 +191,10 @@ def _work(figure: Figure, result: Result) -> tuple[object, ...]:
         case "metric":
             return ()
         case "exact":
-            return (settings.get("flops_batch_size"),)
+            return (batches_of(settings, "flops_"),)
         case "machine":
-            names = ("batch_size", "training_batch_size", "timed_samples")
-            return tuple(settings.get(name) for name in names)
+            limits = (batches_of(settings), batches_of(settings, "training_"))
+            return (*limits, settings.get("timed_samples"))
 
 
 def _circumstances(entry: Entry) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from alpine_cli.compare.judge import Change
 from alpine_cli.compare.match import Pair
+from alpine_cli.report.batches import batches_of
 from alpine_cli.report.formatting import format_ratio, scale_for
 from alpine_cli.report.summary import ROWS, title_of
 from alpine_cli.report.tables import Cell, Column, Style, Table
@@ -59,7 +60,7 @@ def change_tables(
 
 def _title(pair: Pair) -> str:
     result = pair.candidate.result
-    size = result.settings.get("batch_size")
+    size = batches_of(result.settings)
     return title_of(result) + ("" if size is None else f", batch size {size}")
 
 

@@ -19,6 +19,7 @@ from alpine_cli.measure.statistics import judge
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import LoadedVariant, WorkloadRequest, load_workload
 from alpine_cli.results import Caution, Comparison, Figure, Interval, Part, Predictions
+from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.metrics import METRIC_NAMES, compute_metrics
 
 __all__ = [
@@ -40,7 +41,7 @@ def measure_accuracy(request: Mapping[str, Any]) -> dict[str, Any]:
     predictions: dict[str, NDArray[np.int64]] = {}
     for done, (name, variant) in enumerate(workload.variants.items()):
         report_progress(done, len(workload.variants), f"predictions of {name}")
-        predictions[name] = predict(variant, workload.request.batch_size)
+        predictions[name] = predict(variant, workload.request.batch_limit)
     labels = np.array([sample.label for sample in workload.samples], dtype=np.int64)
     seed = workload.request.seed
     figures: list[Figure] = []
@@ -70,11 +71,11 @@ def _digits(values: NDArray[np.int64]) -> str:
     return "".join(map(str, values.tolist()))
 
 
-def predict(variant: LoadedVariant, batch_size: int) -> NDArray[np.int64]:
+def predict(variant: LoadedVariant, limit: BatchLimit) -> NDArray[np.int64]:
     """(samples,) the label with the larger logit."""
     predicted = np.zeros(len(variant.encoded), dtype=np.int64)
     with torch.inference_mode():
-        for batch in variant.batches(batch_size, seed=0):
+        for batch in variant.batches(limit, seed=0):
             predicted[list(batch.indices)] = variant.forward(batch).argmax(dim=-1).cpu().numpy()
     return predicted
 

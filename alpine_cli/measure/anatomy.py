@@ -89,7 +89,7 @@ def measure_anatomy(request: Mapping[str, Any]) -> dict[str, Any]:
     seconds = {name: np.array([block.seconds for block in blocks[name]]) for name in clocks}
     samples = sum(len(batch.indices) for batch in passes.batches["pruned"])
     engine = passes.config.engine
-    where = f"{samples} samples in length-bucketed batches of {wanted.batch_size}, {engine} engine"
+    where = f"{samples} samples in length-bucketed batches of {wanted.batch_limit}, {engine} engine"
     return anatomy_part(seconds, costs, samples, where, wanted.seed).model_dump(mode="json")
 
 

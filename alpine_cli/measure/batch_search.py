@@ -116,7 +116,9 @@ def find_batch_sizes(
             progress(done, len(searches), f"{what}: {size:,} samples")
             return _fits(run_worker, {**request, "batch_size": size}, options.threads)
 
-        start = options.batch_size if purpose == "inference" else options.training_batch_size
+        inference = purpose == "inference"
+        start = options.batch_size if inference else options.training_batch_size
+        assert start is not None  # `make_plan` refuses a budget of tokens here
         found = largest_batch(fits, start=min(start, _MOST))
         figures.append(_figure(purpose, variant.name, found, bound, longest))
     comparisons = [

@@ -1,12 +1,14 @@
-"""Several cells at once: checkpoints × batch sizes × devices, from options or from a file.
+"""Several cells at once: checkpoints × devices × batch sizes, from options or from a file.
 
     checkpoints: [runs/seed-1/ckpt.pt, runs/seed-2/ckpt.pt]
     batch_sizes: [1, 32]
+    tokens_per_batch: [4096]  # optional; a cell each beside those of batch_sizes
     devices: [cpu]
     preset: thorough          # optional
     defaults:                 # any option of `alpine bench`, dashes written as underscores
       limit: 400
-    overrides:                # later ones win; `where` may name checkpoint, batch_size, device
+    overrides:                # later ones win; `where` may name an axis: checkpoint, batch_size,
+                              # tokens_per_batch, device
       - where: {batch_size: 1}
         set: {runs: 20, training_memory: false}
 
@@ -27,11 +29,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from alpine_cli.config_errors import explain
 from alpine_cli.config_source import Settings
 from alpine_cli.errors import ConfigError
-from alpine_cli.measure.options import PRESETS, MeasureOptions, Preset
+from alpine_cli.measure.options import PRESETS, MeasureOptions, Preset, merge_options
+from alpine_cli.tasks.batching import BatchLimit
 
 __all__ = ["Axes", "CellsFile", "expand", "read_cells"]
 
-_AXES = ("checkpoint", "batch_size", "device")
+_AXES = ("checkpoint", "batch_size", "tokens_per_batch", "device")
 _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -59,6 +62,7 @@ class Where(BaseModel):
 
     checkpoint: Path | None = None
     batch_size: int | None = Field(default=None, ge=1)
+    tokens_per_batch: int | None = Field(default=None, ge=1)
     device: str | None = Field(default=None, min_length=1)
 
 
@@ -78,6 +82,7 @@ class CellsFile(BaseModel):
 
     checkpoints: list[Path] = Field(default_factory=list)
     batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
+    tokens_per_batch: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     devices: list[str] = Field(default_factory=list)
     preset: Preset | None = None
     defaults: CellOptions = Field(default_factory=CellOptions)  # type: ignore[valid-type]
@@ -86,11 +91,15 @@ class CellsFile(BaseModel):
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes as given on the command line; what is empty is taken from the file."""
+    """The axes as given on the command line; what is empty is taken from the file.
+
+    Batch sizes and tokens per batch are one axis: either given replaces both of the file.
+    """
 
     checkpoints: Sequence[Path] = ()
     batch_sizes: Sequence[int] = ()
     devices: Sequence[str] = ()
+    tokens_per_batch: Sequence[int] = ()
 
 
 def read_cells(path: Path) -> CellsFile:
@@ -122,12 +131,12 @@ def expand(
         file: defaults and overrides; None without a file.
 
     Raises:
-        ConfigError: no checkpoint at all, a value given twice on an axis, or an override that
-            is for no cell.
+        ConfigError: no checkpoint at all, a value given twice on an axis, an override that is for
+            no cell, or options of one source that say in two ways how large a batch is.
     """
     file = file or CellsFile()
     checkpoints = _once("checkpoint", axes.checkpoints or file.checkpoints)
-    sizes = _once("batch size", axes.batch_sizes or file.batch_sizes) or [_DEFAULT_BATCH_SIZE]
+    limits = _limits(axes) or _limits(file) or [{}]
     devices: list[str | None] = [*_once("device", axes.devices or file.devices)] or [None]
     if not checkpoints:
         raise ConfigError(
@@ -136,16 +145,17 @@ def expand(
     preset = preset or file.preset
     used = [False] * len(file.overrides)
     cells = []
-    for checkpoint, device, size in product(checkpoints, devices, sizes):
-        place = {"checkpoint": checkpoint, "batch_size": size, "device": device}
+    for checkpoint, device, limit in product(checkpoints, devices, limits):
+        place = {"checkpoint": checkpoint, **limit, "device": device}
+        told = {**MeasureOptions(checkpoint).batch_limit.by_name(), **place}
         values: dict[str, Any] = dict(PRESETS[preset]) if preset else {}
-        values |= _set_in(file.defaults)
+        values = merge_options(values, _set_in(file.defaults))
         for number, override in enumerate(file.overrides):
             wanted = override.where.model_dump(exclude_none=True)
-            if all(place[name] == value for name, value in wanted.items()):
-                values |= _set_in(override.set)
+            if all(told[name] == value for name, value in wanted.items()):
+                values = merge_options(values, _set_in(override.set))
                 used[number] = True
-        values |= given
+        values = merge_options(values, given)
         if "timed_samples" in values:
             values["timed_samples"] = values["timed_samples"] or None
         cells.append(MeasureOptions(**place, **values, preset=preset))
@@ -156,7 +166,14 @@ def expand(
     return cells
 
 
-_DEFAULT_BATCH_SIZE = 32
+def _limits(axes: Axes | CellsFile) -> list[dict[str, Any]]:
+    """The limits of batches, each as the option it is; those by samples first."""
+    sizes = _once("batch size", axes.batch_sizes)
+    tokens = _once("tokens per batch", axes.tokens_per_batch)
+    return [
+        *(BatchLimit(samples=size).by_name() for size in sizes),
+        *(BatchLimit(tokens=budget).by_name() for budget in tokens),
+    ]
 
 
 def _set_in(options: Any) -> dict[str, Any]:

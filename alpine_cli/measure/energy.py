@@ -42,6 +42,7 @@ from alpine_cli.measure.watch import watch_machine
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import Batch, Workload, WorkloadRequest, load_workload
 from alpine_cli.results import Caution, Figure, Part
+from alpine_cli.tasks.batching import BatchLimit
 
 __all__ = ["measure_energy"]
 
@@ -56,7 +57,8 @@ def measure_energy(request: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         request: "workload", "pairs", "runs", "min_seconds", "timed_samples"; "grid" (fields of
-            `GridIntensity`) and "pue"; "training" (bool) and "training_batch_size".
+            `GridIntensity`) and "pue"; "training" (bool) and "training_batch_size" or
+            "training_tokens_per_batch".
     """
     workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
     uuids = []
@@ -102,20 +104,20 @@ def _training(
     workload: Workload, meters: Meters, idle_watts: Mapping[str, float], request: Mapping[str, Any]
 ) -> Part:
     """Memory that does not suffice makes the figures absent and loses nothing else."""
-    variants, size = training_variants(workload), request["training_batch_size"]
+    variants, limit = training_variants(workload), BatchLimit.named(request, "training_")
     grid = GridIntensity(**request["grid"])
     reason = lacks_memory(variants)
     passes: dict[str, Pass] = {}
     try:
         if reason is None:
-            batches = training_batches(workload, size, request["timed_samples"])
+            batches = training_batches(workload, limit, request["timed_samples"])
             passes = {name: TrainingRun(variant).run for name, variant in variants.items()}
             budget = half_budget(request["runs"], request["min_seconds"])
             blocks = _blocks(passes, batches, meters, budget, workload.request.seed, "training")
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        reason = f"memory ran out at batch size {size}: a smaller one may fit"
+        reason = f"memory ran out at {limit.words}: smaller ones may fit"
     finally:
         passes.clear()
         release(variants)
@@ -123,7 +125,7 @@ def _training(
         figures = [f for name in variants for f in absent_training_figures(name, reason, grid)]
         text = f"energy of training steps was not measured: {reason}"
         return Part(figures=figures, cautions=[Caution(code="not-measured", text=text)])
-    how = f"training steps (forward, backward, AdamW with learning rate 0) in batches of {size}"
+    how = f"training steps (forward, backward, AdamW with learning rate 0) in batches of {limit}"
     figures = []
     for name in variants:
         figures += training_energy_figures(

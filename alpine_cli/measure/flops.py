@@ -32,6 +32,7 @@ from alpine_cli.measure.workload import (
 )
 from alpine_cli.pruning.patch.registry import find_base_model
 from alpine_cli.results import Figure, Part, Series
+from alpine_cli.tasks.batching import BatchLimit
 
 __all__ = ["measure_flops"]
 
@@ -41,19 +42,20 @@ _CHECKED_SAMPLES = 8
 def measure_flops(request: Mapping[str, Any]) -> dict[str, Any]:
     """Worker entry; see `worker.MEASURES`. Returns a `Part` as plain data."""
     workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
+    limit = BatchLimit.named(request)
     parts = []
     for done, (name, variant) in enumerate(workload.variants.items()):
         report_progress(done, len(workload.variants), f"lengths of {name}")
-        parts.append(_measure_variant(variant, request["batch_size"], workload.request.batch_size))
+        parts.append(_measure_variant(variant, limit, workload.request.batch_limit))
     part = parts[0].merged(*parts[1:])
     comparisons = compare_all(part.figures, request["pairs"], unit="sample")
     return part.model_copy(update={"comparisons": comparisons}).model_dump(mode="json")
 
 
-def _measure_variant(variant: LoadedVariant, batch_size: int, run_batch_size: int) -> Part:
+def _measure_variant(variant: LoadedVariant, limit: BatchLimit, run_limit: BatchLimit) -> Part:
     base, family = find_base_model(variant.model)
     layers = family.layers(base)
-    lengths = layer_lengths(variant, run_batch_size, len(layers))
+    lengths = layer_lengths(variant, run_limit, len(layers))
     curve = Part(series=[mean_length_series(variant.name, lengths)])
     checked = evenly_over_lengths(variant.encoded, _CHECKED_SAMPLES)
     inputs = [inputs_of(variant, sample) for sample in checked]
@@ -75,13 +77,13 @@ def _measure_variant(variant: LoadedVariant, batch_size: int, run_batch_size: in
         counted = check_counts(variant.name, variant.model, layers, inputs, None)
         return Part(figures=figures).merged(counted, curve)
     head, layout = head_macs(variant, layers, checked[0]), Layout.of(variant)
-    batches = [batch.indices for batch in variant.batches(batch_size, seed=0)]
+    batches = [batch.indices for batch in variant.batches(limit, seed=0)]
     cost = analytic_cost(shape, lengths, batches, layout, head=head)
     alone = analytic_cost(shape, lengths, [[i] for i in checked], layout, head=head)
     expected = _expected(alone, checked)
     counted = check_counts(variant.name, variant.model, layers, inputs, expected)
     analytic = Part(
-        figures=_analytic_figures(variant.name, cost, batch_size),
+        figures=_analytic_figures(variant.name, cost, limit),
         series=_layer_series(variant.name, cost),
     )
     return analytic.merged(counted, curve)
@@ -101,8 +103,8 @@ def _expected(cost: VariantCost, checked: list[int]) -> ExpectedMacs:
     )
 
 
-def _analytic_figures(variant: str, cost: VariantCost, batch_size: int) -> list[Figure]:
-    where = f"batch size {batch_size}, mean over all samples"
+def _analytic_figures(variant: str, cost: VariantCost, limit: BatchLimit) -> list[Figure]:
+    where = f"{limit.words}, mean over all samples"
     scope = "weights and attention products of all encoder layers and the head; embeddings are"
     scope += " look-ups and cost none; biases, norms, softmax and activations not counted"
 

@@ -20,6 +20,7 @@ from alpine_cli.pruning.plan import TokenState
 from alpine_cli.pruning.selection import protected_tokens
 from alpine_cli.pruning.tracing import TracedForward
 from alpine_cli.results import Series
+from alpine_cli.tasks.batching import BatchLimit
 
 __all__ = ["LayerLengths", "layer_lengths", "mean_length_series", "pruning_layers"]
 
@@ -105,18 +106,18 @@ class LayerLengths:
         return executed
 
 
-def layer_lengths(variant: LoadedVariant, batch_size: int, num_layers: int) -> LayerLengths:
+def layer_lengths(variant: LoadedVariant, limit: BatchLimit, num_layers: int) -> LayerLengths:
     """Trace all samples once; a variant that prunes nothing needs no run.
 
-    A sample's lengths do not depend on its batch (a promise of the pruning core), so any batch
-    size serves; it only decides how fast this goes.
+    A sample's lengths do not depend on its batch (a promise of the pruning core), so any limit
+    of batches serves; it only decides how fast this goes.
     """
     if variant.pruning is None or not variant.pruning.resolve(num_layers):
         return LayerLengths.unpruned(variant.encoded.rows, num_layers, variant.pruning)
     functions = len(variant.encoded.rows[0])
     parts: list[LayerLengths] = []
     order: list[int] = []
-    for batch in variant.batches(batch_size, seed=0):
+    for batch in variant.batches(limit, seed=0):
         with torch.inference_mode(), trace(variant.model) as recorded:
             variant.forward(batch)
         parts.append(LayerLengths.traced(recorded.calls[0], functions))

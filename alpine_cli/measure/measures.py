@@ -46,7 +46,7 @@ def _accuracy(cell: Cell, progress: Progress) -> Part:
 
 
 def _flops(cell: Cell, progress: Progress) -> Part:
-    return _isolated(cell, "flops", progress, batch_size=cell.plan.options.flops_batch_size)
+    return _isolated(cell, "flops", progress, **cell.plan.options.flops_batch_limit.by_name())
 
 
 def _memory(cell: Cell, progress: Progress) -> Part:
@@ -64,7 +64,7 @@ def _throughput(cell: Cell, progress: Progress) -> Part:
         **_timing(options),
         latency=options.latency,
         training=options.training_throughput,
-        training_batch_size=options.training_batch_size,
+        **options.training_batch_limit.by_name("training_"),
     )
 
 
@@ -90,7 +90,7 @@ def _energy(cell: Cell, progress: Progress) -> Part:
         grid=asdict(cell.grid),
         pue=options.pue,
         training=options.training_energy,
-        training_batch_size=options.training_batch_size,
+        **options.training_batch_limit.by_name("training_"),
     )
 
 

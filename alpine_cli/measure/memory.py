@@ -3,7 +3,7 @@
 One variant and one purpose per process, so that no peak is inherited. On the CPU the resident set
 is measured: the kernel's high-water mark, reset right before the run, less what the process held
 by then (weights included) is what the run itself needed; both are given. On CUDA the allocator's
-own peaks are. Only the batches with the largest padded area run, as they set the peak.
+own peaks are. Only the batches that may set the peak run: those of the largest padded area.
 
 A measured trap: glibc raises its threshold for separate mappings as large blocks are freed, and
 later blocks then fragment its heap. The peak shows what the allocator keeps, not what the run
@@ -33,6 +33,7 @@ from alpine_cli.measure.workload import (
     load_workload,
     synchronise,
 )
+from alpine_cli.tasks.batching import BatchLimit
 
 __all__ = ["ALLOCATOR", "MEMORY_FIGURES", "PeakRss", "infer", "measure_memory", "train"]
 
@@ -94,11 +95,28 @@ def measure_memory(request: Mapping[str, Any]) -> dict[str, Any]:
     workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
     (variant,) = workload.variants.values()
     report_progress(0, 1, f"memory of {variant.name}, {request['purpose']}")
-    batches = variant.batches(workload.request.batch_size, workload.request.seed)
-    batches.sort(key=lambda batch: batch.input_ids.numel(), reverse=True)
+    limit = workload.request.batch_limit
+    batches = variant.batches(limit, workload.request.seed)
     if request["purpose"] == "training":
-        return _peaks(variant, batches[:1], train)
-    return _peaks(variant, batches[:_BATCHES], infer)
+        return _peaks(variant, _heaviest(batches, 1, limit), train)
+    return _peaks(variant, _heaviest(batches, _BATCHES, limit), infer)
+
+
+def _heaviest(batches: list[Batch], count: int, limit: BatchLimit) -> list[Batch]:
+    """Those that may set the peak: of the largest padded area.
+
+    Within a budget of tokens all areas are alike, and what grows with the square of the length
+    (attention weights, where they are kept) decides: as many of the longest rows join them.
+    """
+    by_area = sorted(batches, key=lambda batch: batch.input_ids.numel(), reverse=True)[:count]
+    if limit.tokens is None:
+        return by_area
+    by_length = sorted(batches, key=_attention_area, reverse=True)[:count]
+    return by_area + [batch for batch in by_length if not any(batch is one for one in by_area)]
+
+
+def _attention_area(batch: Batch) -> int:
+    return batch.input_ids.numel() * batch.input_ids.shape[1]
 
 
 def _peaks(variant: LoadedVariant, batches: list[Batch], work: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from alpine_cli.measure.partial import KeptParts
 from alpine_cli.measure.plan import Plan
 from alpine_cli.measure.statistics import aggregate, compare_all, mean_interval, spread
 from alpine_cli.results import Caution, Figure, Part
+from alpine_cli.tasks.batching import BatchLimit
 
 __all__ = ["Trial", "measure_memory_trials", "memory_figures", "side_by_side"]
 
@@ -90,7 +91,7 @@ def measure_memory_trials(
     def run(trial: Trial) -> Answer:
         workload = plan.request.only(trial.variant)
         if trial.purpose == "training":
-            workload = workload.model_copy(update={"batch_size": options.training_batch_size})
+            workload = workload.limited(options.training_batch_limit)
         request = {"workload": workload.model_dump(mode="json"), "purpose": trial.purpose}
         answer = run_worker("memory", request, threads=options.threads, environment=ALLOCATOR)
         kept.keep(trial.name, answer)
@@ -193,9 +194,9 @@ def _together(
 
 
 def _part(plan: Plan, purposes: Sequence[str], answers: _Answers) -> Part:
-    sizes = {
-        "inference": plan.options.batch_size,
-        "training": plan.options.training_batch_size,
+    limits = {
+        "inference": plan.options.batch_limit,
+        "training": plan.options.training_batch_limit,
     }
     figures: list[Figure] = []
     for key in ((purpose, name) for purpose in purposes for name in plan.variants):
@@ -206,7 +207,7 @@ def _part(plan: Plan, purposes: Sequence[str], answers: _Answers) -> Part:
                 Figure.absent(f"{purpose}_memory_run", name, "bytes", reason, better="lower")
             )
         else:
-            figures += memory_figures(purpose, name, answers.of(key), sizes[purpose])
+            figures += memory_figures(purpose, name, answers.of(key), limits[purpose])
     cautions = [
         Caution(code="not-measured", text=f"{purpose} memory of {name} was not measured: {why}")
         for (purpose, name), why in answers.lost.items()
@@ -216,14 +217,20 @@ def _part(plan: Plan, purposes: Sequence[str], answers: _Answers) -> Part:
 
 
 def memory_figures(
-    purpose: str, variant: str, answers: Sequence[Answer], batch_size: int
+    purpose: str, variant: str, answers: Sequence[Answer], limit: BatchLimit
 ) -> list[Figure]:
     """Peaks of repeated processes as figures: the median over the processes."""
     if not answers:
         return []
+    batches = {
+        "inference": f"the longest batches of {limit}",
+        "training": f"the longest batch of {limit}",
+    }[purpose]
+    if limit.tokens is not None:
+        batches = f"the fullest batches and those of the longest rows, of {limit}"
     work = {
-        "inference": f"inference on the longest batches of {batch_size}",
-        "training": f"forward, backward and AdamW, fp32, on the longest batch of {batch_size}",
+        "inference": f"inference on {batches}",
+        "training": f"forward, backward and AdamW, fp32, on {batches}",
     }[purpose]
     note = "" if all(a["peak_was_reset"] for a in answers) else "; peak since process start"
     if not any(name.startswith("cuda") for name in answers[0]["bytes"]):

@@ -13,10 +13,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-__all__ = ["PRESETS", "MeasureOptions", "Preset", "short_path"]
+from alpine_cli.errors import ConfigError
+from alpine_cli.tasks.batching import BatchLimit
+
+__all__ = ["PRESETS", "MeasureOptions", "Preset", "merge_options", "short_path"]
 
 Preset = Literal["quick", "thorough"]
 Count = Annotated[int, Field(ge=1)]
+
+# Two ways of saying how large a batch is, and what holds where neither is given.
+_LIMITS: Mapping[tuple[str, str], int] = {
+    ("batch_size", "tokens_per_batch"): 32,
+    ("flops_batch_size", "flops_tokens_per_batch"): 1,
+    ("training_batch_size", "training_tokens_per_batch"): 8,
+}
 
 
 @dataclass(frozen=True)
@@ -29,8 +39,10 @@ class MeasureOptions:
         data: directory of the data; None takes the one the checkpoint was trained on.
         split: which split.
         limit: at most so many samples, drawn without looking at labels.
-        batch_size: samples per forward pass of throughput, memory and energy.
-        flops_batch_size: samples per forward pass that FLOPs are counted for.
+        batch_size: samples per forward pass of throughput, memory and energy; None with a budget.
+        tokens_per_batch: instead, tokens per forward pass at most, padding counted (`batching`).
+        flops_batch_size, flops_tokens_per_batch: the same of the forward passes that FLOPs are
+            counted for.
         device: "cpu", "cuda", "cuda:N"; None takes CUDA where there is one.
         layers, alpha, merge, protect, engine: override the checkpoint's pruning.
         prune: override any other field of it, by name.
@@ -40,8 +52,9 @@ class MeasureOptions:
         min_seconds: at least so many measured seconds of each variant.
         memory_runs: fresh processes per variant and purpose.
         training_memory, training_throughput, training_energy: measure training steps, too.
-        training_batch_size: their samples; training keeps every layer's activations, so that the
-            batch size of inference would not fit on many machines.
+        training_batch_size, training_tokens_per_batch: their samples, or tokens at most; training
+            keeps every layer's activations, so that the batch size of inference would not fit on
+            many machines.
         find_batch_size: instead of peaks, search the largest batch that fits.
         memory_limit: into how many bytes; None: half of what is available, or the whole GPU.
         latency: measure batch size 1, too.
@@ -51,6 +64,9 @@ class MeasureOptions:
         seed: of batch order, interleaving and resampling.
         country, carbon_intensity, pue: see `carbon`.
         preset: which preset answered for options that were not given; for the record only.
+
+    Raises:
+        ConfigError: a batch is limited by samples and by tokens, or a limit is below 1.
     """
 
     checkpoint: Path
@@ -58,8 +74,10 @@ class MeasureOptions:
     data: Path | None = None
     split: str = "test"
     limit: Count | None = None
-    batch_size: Count = 32
-    flops_batch_size: Count = 1
+    batch_size: Count | None = None
+    tokens_per_batch: Count | None = None
+    flops_batch_size: Count | None = None
+    flops_tokens_per_batch: Count | None = None
     device: str | None = None
     layers: str | None = None
     alpha: float | None = None
@@ -75,7 +93,8 @@ class MeasureOptions:
     training_memory: bool = True
     training_throughput: bool = True
     training_energy: bool = True
-    training_batch_size: Count = 8
+    training_batch_size: Count | None = None
+    training_tokens_per_batch: Count | None = None
     find_batch_size: bool = False
     memory_limit: Count | None = None
     latency: bool = True
@@ -86,6 +105,36 @@ class MeasureOptions:
     carbon_intensity: Annotated[float, Field(ge=0)] | None = None
     pue: Annotated[float, Field(ge=1)] = 1.0
     preset: Preset | None = None
+
+    def __post_init__(self) -> None:
+        for (size, tokens), usual in _LIMITS.items():
+            given = {name: value for name in (size, tokens) if (value := getattr(self, name))}
+            if len(given) == 2:
+                raise ConfigError(
+                    f"{_flag(size)} {given[size]} and {_flag(tokens)} {given[tokens]} both say how"
+                    " large a batch is; give one of them"
+                )
+            for name in (size, tokens):
+                value = getattr(self, name)
+                if value is not None and value < 1:
+                    raise ConfigError(f"{_flag(name)}: must be at least 1 (got {value})")
+            if not given:
+                object.__setattr__(self, size, usual)
+
+    @property
+    def batch_limit(self) -> BatchLimit:
+        """Of inference: accuracy, throughput, memory, energy."""
+        return BatchLimit(self.batch_size, self.tokens_per_batch)
+
+    @property
+    def flops_batch_limit(self) -> BatchLimit:
+        """Of the batches that FLOPs are counted for."""
+        return BatchLimit(self.flops_batch_size, self.flops_tokens_per_batch)
+
+    @property
+    def training_batch_limit(self) -> BatchLimit:
+        """Of training steps."""
+        return BatchLimit(self.training_batch_size, self.training_tokens_per_batch)
 
     def settings(self) -> dict[str, Any]:
         """The options as they go into a result file: no path beyond its last folder."""
@@ -116,6 +165,21 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     },
 }
 """What a preset sets; whatever the user gives wins over it."""
+
+
+def merge_options(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """`earlier` with `later` over it; a limit of batches replaces the other way of giving it."""
+    merged = dict(earlier)
+    for names in _LIMITS:
+        for name, other in (names, names[::-1]):
+            if later.get(name) is not None:
+                merged.pop(other, None)
+    return merged | dict(later)
+
+
+def _flag(name: str) -> str:
+    # `measure-flops` is about nothing else, so that its options need no prefix.
+    return "--" + name.removeprefix("flops_").replace("_", "-")
 
 
 def short_path(path: Path) -> str:

@@ -87,6 +87,11 @@ def make_plan(options: MeasureOptions, known: dict[str, Subject] | None = None) 
         raise ConfigError(f"--pue: must be at least 1 (got {options.pue})")
     if not math.isfinite(options.min_seconds):
         raise ConfigError(f"--min-seconds: must be finite (got {options.min_seconds})")
+    if options.find_batch_size and (options.tokens_per_batch or options.training_tokens_per_batch):
+        raise ConfigError(
+            "--find-batch-size: searches a number of samples, from --batch-size and"
+            " --training-batch-size on; leave out the tokens per batch"
+        )
     if options.split not in SPLIT_NAMES:
         raise ConfigError(f"--split: must be {', '.join(SPLIT_NAMES)} (got {options.split!r})")
     device = resolve_device(options.device)
@@ -99,6 +104,8 @@ def make_plan(options: MeasureOptions, known: dict[str, Subject] | None = None) 
             f"--baseline: {base_path} is for {base.task}, {options.checkpoint} for"
             f" {checkpoint.task}; only checkpoints of one task can be compared"
         )
+    if options.baseline:
+        _refuse_other_tokens(options, checkpoint, base)
     pruning = _resolve_pruning(checkpoint, options)
     request, cautions = _request(options, checkpoint, base_path, pruning)
     key = _subject_key(options, request)
@@ -117,6 +124,23 @@ def make_plan(options: MeasureOptions, known: dict[str, Subject] | None = None) 
     pairs = [pair for pair in _PAIRS if pair[0] in variants and pair[1] in variants]
     max_length = checkpoint.encoding_spec.max_length
     return Plan(options, request, subject, variants, max_length, pairs, cautions)
+
+
+def _refuse_other_tokens(options: MeasureOptions, checkpoint: Checkpoint, base: Checkpoint) -> None:
+    """Variants that are compared run the same samples together, so tokens must mean one thing.
+
+    Raises:
+        ConfigError: a budget of tokens, and the baseline reads the samples as other tokens.
+    """
+    if (base.tokenizer, base.encoding) == (checkpoint.tokenizer, checkpoint.encoding):
+        return
+    limits = (options.batch_limit, options.flops_batch_limit, options.training_batch_limit)
+    if any(limit.tokens is not None for limit in limits):
+        raise ConfigError(
+            f"--tokens-per-batch: {options.baseline} reads the samples as other tokens (tokenizer"
+            f" or encoding) than {options.checkpoint}, so that one budget would put other samples"
+            " together for each; use --batch-size"
+        )
 
 
 def _resolve_pruning(checkpoint: Checkpoint, options: MeasureOptions) -> PruningConfig:
@@ -190,6 +214,7 @@ def _request(
         split=options.split,
         limit=options.limit,
         batch_size=options.batch_size,
+        tokens_per_batch=options.tokens_per_batch,
         device=options.device or "cpu",
         threads=options.threads,
         seed=options.seed,

@@ -45,6 +45,7 @@ from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import Batch, Workload, WorkloadRequest, load_workload
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.results import Caution, Figure, Part, Result, Variant
+from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.metrics import compute_metrics
 
 __all__ = [
@@ -60,7 +61,8 @@ __all__ = [
 
 _TIMING = ("runs", "min_seconds", "timed_samples")
 _SETTINGS = (
-    *("checkpoint", "data", "split", "limit", "batch_size", "flops_batch_size"),
+    *("checkpoint", "data", "split", "limit", "batch_size", "tokens_per_batch"),
+    *("flops_batch_size", "flops_tokens_per_batch"),
     *("device", "engine", "threads", "seed"),
 )
 
@@ -106,7 +108,7 @@ def run_sweep(
     request = {
         "workload": plan.request.model_dump(mode="json"),
         "settings": settings_to(settings),
-        "flops_batch_size": options.flops_batch_size,
+        **options.flops_batch_limit.by_name("flops_"),
         "folder": str(folder.resolve()),
         "metric": metric,
         "time": {name: getattr(options, name) for name in _TIMING} if time else None,
@@ -203,7 +205,8 @@ def measure_sweep(request: Mapping[str, Any]) -> dict[str, Any]:
     """Worker entry; see `worker.MEASURES`. Returns a `Part` as plain data."""
     workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
     folder = Path(request["folder"]) if request["folder"] else None
-    runner = TrialRunner(workload, request["flops_batch_size"], folder)
+    limit = BatchLimit.named(request, "flops_")
+    runner = TrialRunner(workload, limit, folder)
     unpruned = runner.variant.pruning
     assert unpruned is not None
     settings = [Setting(BASELINE, unpruned), *settings_from(request["settings"])]
@@ -211,8 +214,8 @@ def measure_sweep(request: Mapping[str, Any]) -> dict[str, Any]:
     for done, setting in enumerate(settings):
         report_progress(done, len(settings), setting.name)
         trials.append(runner.run(setting))
-    seed, size = workload.request.seed, request["flops_batch_size"]
-    part = part_of(trials, runner.labels, flops_batch_size=size, seed=seed)
+    seed = workload.request.seed
+    part = part_of(trials, runner.labels, flops_limit=limit, seed=seed)
     part = part.merged(Part(cautions=_many_tests(len(trials) - 1)))
     if request["time"]:
         front = _front(trials, runner, request["metric"])
@@ -262,7 +265,7 @@ def _timed(
                 value=float(aggregate(rates, "harmonic_mean")),
                 provenance="measured",
                 method=f"samples over wall time; one run = {samples} samples in length-bucketed"
-                f" batches of {workload.request.batch_size}; settings take turns in random order"
+                f" batches of {workload.request.batch_limit}; settings take turns in random order"
                 " on the same weights after a full pass of warm-up; tokenisation not included",
                 better="higher",
                 n=len(rates),

@@ -38,6 +38,7 @@ from alpine_cli.measure.workload import (
     load_workload,
 )
 from alpine_cli.results import Figure, Part
+from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.encoding import encode
 
 __all__ = ["TimedPass", "measure_throughput", "timed_pass"]
@@ -50,7 +51,8 @@ def measure_throughput(request: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         request: `workload`, `pairs`, `runs`, `min_seconds`, `timed_samples` and `latency`;
-            `training` (default: no) and then `training_batch_size`.
+            `training` (default: no) and then `training_batch_size` or
+            `training_tokens_per_batch`.
     """
     workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
     with watch_machine(_gpu_uuid(workload.device)) as watch:
@@ -83,7 +85,7 @@ def _passes(workload: Workload, request: Mapping[str, Any]) -> Part:
     figures: list[Figure] = []
     for name, variant in workload.variants.items():
         seconds = [run.seconds for run in passes[name]]
-        figures += _rates(variant, seconds, batches[name], workload.request.batch_size)
+        figures += _rates(variant, seconds, batches[name], workload.request.batch_limit)
     first = next(iter(workload.variants.values()))
     curves = throughput_by_length(
         length_bins(batches[first.name], first.encoded),
@@ -100,7 +102,7 @@ def _training(workload: Workload, request: Mapping[str, Any]) -> Part:
         part = measure_training_steps(
             workload,
             request["pairs"],
-            batch_size=request["training_batch_size"],
+            limit=BatchLimit.named(request, "training_"),
             runs=request["runs"],
             min_seconds=request["min_seconds"],
             timed_samples=request["timed_samples"],
@@ -115,13 +117,13 @@ def _gpu_uuid(device: torch.device) -> str | None:
 
 
 def _rates(
-    variant: LoadedVariant, seconds: list[float], batches: Sequence[Batch], batch_size: int
+    variant: LoadedVariant, seconds: list[float], batches: Sequence[Batch], limit: BatchLimit
 ) -> list[Figure]:
     timed = [i for batch in batches for i in batch.indices]
     samples, tokens = len(timed), sum(variant.encoded.length(i) for i in timed)
     share = "all" if samples == len(variant.encoded) else "evenly spaced over the lengths,"
     method = (
-        f"one run = {share} {samples} samples in length-bucketed batches of {batch_size}; variants"
+        f"one run = {share} {samples} samples in length-bucketed batches of {limit}; variants"
         " take turns in random order after a full pass of warm-up; tokenisation not included"
     )
     figures = []

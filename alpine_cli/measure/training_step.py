@@ -32,6 +32,7 @@ from alpine_cli.measure.timing import TimedPass
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import Batch, LoadedVariant, Workload, synchronise
 from alpine_cli.results import Caution, Figure, Part
+from alpine_cli.tasks.batching import BatchLimit
 
 __all__ = [
     "TrainingRun",
@@ -96,17 +97,17 @@ def training_variants(workload: Workload) -> dict[str, LoadedVariant]:
 
 
 def training_batches(
-    workload: Workload, batch_size: int, timed_samples: int | None
+    workload: Workload, limit: BatchLimit, timed_samples: int | None
 ) -> dict[str, list[Batch]]:
     """Batches of training steps by variant: length-bucketed, an eighth of the timed samples.
 
     Args:
-        batch_size: samples per step.
+        limit: how large the batch of a step is.
         timed_samples: as many as inference is timed on; None: the whole split.
     """
-    limit = (timed_samples or len(workload.samples)) // _SHARE_OF_TIMED
-    request = workload.request.model_copy(update={"batch_size": batch_size})
-    return replace(workload, request=request).timed_batches(max(limit, _MIN_STEPS * batch_size))
+    samples = (timed_samples or len(workload.samples)) // _SHARE_OF_TIMED
+    request = workload.request.limited(limit)
+    return replace(workload, request=request).timed_batches(samples, least=_MIN_STEPS)
 
 
 def half_budget(runs: int, min_seconds: float) -> tuple[int, float]:
@@ -121,7 +122,7 @@ def measure_training_steps(
     workload: Workload,
     pairs: Sequence[Sequence[str]],
     *,
-    batch_size: int,
+    limit: BatchLimit,
     runs: int,
     min_seconds: float,
     timed_samples: int | None,
@@ -139,7 +140,7 @@ def measure_training_steps(
     trainers: dict[str, TrainingRun] = {}
     try:
         if reason is None:
-            batches = training_batches(workload, batch_size, timed_samples)
+            batches = training_batches(workload, limit, timed_samples)
             trainers = {name: TrainingRun(variant) for name, variant in variants.items()}
             for name, trainer in trainers.items():
                 report_progress(0, 1000, f"warm-up of training steps of {name}")
@@ -159,7 +160,7 @@ def measure_training_steps(
     ) as error:  # torch.OutOfMemoryError is one; a CPU allocator raises a bare one
         if not is_out_of_memory(error):
             raise
-        reason = f"memory ran out at batch size {batch_size}: a smaller one may fit"
+        reason = f"memory ran out at {limit.words}: smaller ones may fit"
     finally:
         trainers.clear()
         release(variants)
@@ -173,7 +174,7 @@ def measure_training_steps(
         ]
         return Part(figures=figures, cautions=[caution])
     figures = [
-        _figure(name, [block.seconds for block in blocks[name]], batches[name], batch_size)
+        _figure(name, [block.seconds for block in blocks[name]], batches[name], limit)
         for name in variants
     ]
     comparisons = compare_all(figures, pairs, seed=workload.request.seed)
@@ -223,7 +224,7 @@ def release(variants: Mapping[str, LoadedVariant]) -> None:
 
 
 def _figure(
-    variant: str, seconds: Sequence[float], batches: Sequence[Batch], batch_size: int
+    variant: str, seconds: Sequence[float], batches: Sequence[Batch], limit: BatchLimit
 ) -> Figure:
     samples = sum(len(batch.indices) for batch in batches)
     rates = [samples / second for second in seconds]
@@ -236,7 +237,7 @@ def _figure(
         provenance="measured",
         method=f"samples over wall time of training steps; {_METHOD}; one run = {len(batches)}"
         f" steps on {samples} samples evenly spaced over the lengths, in length-bucketed batches"
-        f" of {batch_size}; variants take turns in random order after a full pass of warm-up",
+        f" of {limit}; variants take turns in random order after a full pass of warm-up",
         better="higher",
         n=len(rates),
         aggregate="harmonic_mean",

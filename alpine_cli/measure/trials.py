@@ -31,6 +31,7 @@ from alpine_cli.pruning.apply import prune
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.patch.registry import find_base_model
 from alpine_cli.results import Comparison, Figure, Part, Predictions, Series
+from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.encoding import cut
 
 __all__ = ["BASELINE", "Trial", "TrialRunner", "part_of", "settings_from", "settings_to"]
@@ -78,25 +79,23 @@ class TrialRunner:
 
     Args:
         workload: holds the variant `unpruned`; its pruning is changed as settings run.
-        flops_batch_size: samples per forward pass that multiply-adds are computed for; of
-            consequence only for engines that pad.
+        flops_limit: of the batches that multiply-adds are computed for; of consequence only for
+            engines that pad.
         folder: where finished trials are kept; None keeps none.
 
     Raises:
         MeasurementError: the formulas of `cost` do not describe this family.
     """
 
-    def __init__(self, workload: Workload, flops_batch_size: int, folder: Path | None) -> None:
+    def __init__(self, workload: Workload, flops_limit: BatchLimit, folder: Path | None) -> None:
         self.variant = workload.variants[BASELINE]
         self.labels = np.array([sample.label for sample in workload.samples], dtype=np.int64)
         base, family = find_base_model(self.variant.model)
         self._layers = len(family.layers(base))
         self._shape = EncoderShape.from_config(base.config)
         self._head = head_macs(self.variant, family.layers(base), 0)
-        self._batch_size = workload.request.batch_size
-        self._flops_batches = [
-            batch.indices for batch in self.variant.batches(flops_batch_size, seed=0)
-        ]
+        self._limit = workload.request.batch_limit
+        self._flops_batches = [batch.indices for batch in self.variant.batches(flops_limit, seed=0)]
         self._folder = folder
 
     def variant_of(self, setting: Setting) -> LoadedVariant:
@@ -122,9 +121,9 @@ class TrialRunner:
 
     def _try(self, setting: Setting) -> Trial:
         answering = _Answering(**vars(self.variant_of(setting)))
-        lengths = layer_lengths(answering, self._batch_size, self._layers)
+        lengths = layer_lengths(answering, self._limit, self._layers)
         if not answering.predicted:  # nothing is pruned, so lengths took no pass
-            predict(answering, self._batch_size)
+            predict(answering, self._limit)
         cost = analytic_cost(
             self._shape, lengths, self._flops_batches, Layout.of(answering), head=self._head
         )
@@ -151,7 +150,7 @@ def _read(place: Path) -> Trial | None:
 
 
 def part_of(
-    trials: Sequence[Trial], labels: NDArray[np.int64], *, flops_batch_size: int, seed: int
+    trials: Sequence[Trial], labels: NDArray[np.int64], *, flops_limit: BatchLimit, seed: int
 ) -> Part:
     """Figures of all trials, and each set against the first of them, the baseline.
 
@@ -161,9 +160,9 @@ def part_of(
     baseline = trials[0]
     figures: list[Figure] = []
     comparisons: list[Comparison] = []
-    base_macs = _macs_figure(baseline, flops_batch_size)
+    base_macs = _macs_figure(baseline, flops_limit)
     for trial in trials:
-        macs = _macs_figure(trial, flops_batch_size)
+        macs = _macs_figure(trial, flops_limit)
         figures += [*metric_figures(trial.name, labels, trial.answers, seed=seed), _lean(macs)]
         if trial is baseline:
             continue
@@ -183,7 +182,7 @@ def part_of(
     )
 
 
-def _macs_figure(trial: Trial, flops_batch_size: int) -> Figure:
+def _macs_figure(trial: Trial, flops_limit: BatchLimit) -> Figure:
     return Figure(
         name="total_macs",
         variant=trial.name,
@@ -191,7 +190,7 @@ def _macs_figure(trial: Trial, flops_batch_size: int) -> Figure:
         value=float(np.mean(trial.macs)),
         provenance="analytic",
         method="formula at each layer's actual length: weights and attention products of all"
-        f" encoder layers and the head; batch size {flops_batch_size}, mean over all samples",
+        f" encoder layers and the head; {flops_limit.words}, mean over all samples",
         per="sample",
         better="lower",
         n=len(trial.macs),

@@ -37,6 +37,7 @@ from alpine_cli.measure.trials import BASELINE, Trial, TrialRunner, part_of, set
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import WorkloadRequest, load_workload
 from alpine_cli.results import Figure
+from alpine_cli.tasks.batching import BatchLimit
 
 __all__ = ["DROP", "Found", "drop_bound", "measure_tune", "samples_needed", "search"]
 
@@ -152,7 +153,8 @@ def measure_tune(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
     folder = Path(request["folder"]) if request["folder"] else None
-    runner = TrialRunner(workload, request["flops_batch_size"], folder)
+    limit = BatchLimit.named(request, "flops_")
+    runner = TrialRunner(workload, limit, folder)
     settings, seed = settings_from(request["settings"]), workload.request.seed
     unpruned = runner.variant.pruning
     assert unpruned is not None
@@ -173,8 +175,7 @@ def measure_tune(request: Mapping[str, Any]) -> dict[str, Any]:
         max_drop=request["max_drop"],
         confidence=request["confidence"],
     )
-    size = request["flops_batch_size"]
-    part = part_of(trials, runner.labels, flops_batch_size=size, seed=seed)
+    part = part_of(trials, runner.labels, flops_limit=limit, seed=seed)
     figures = _drop_figures(request["metric"], found, len(runner.labels))
     macs = {trial.name: float(np.mean(trial.macs)) for trial in trials}
     return {

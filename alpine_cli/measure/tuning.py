@@ -109,7 +109,7 @@ def tune(
     asked = {
         "workload": plan.request.model_dump(mode="json"),
         "settings": settings_to(settings),
-        "flops_batch_size": options.flops_batch_size,
+        **options.flops_batch_limit.by_name("flops_"),
         "folder": str(folder.resolve()),
         "metric": aim.metric,
     }
@@ -171,7 +171,7 @@ def _on_test(
     request = {
         "workload": plan.request.model_dump(mode="json"),
         "settings": settings_to(settings),
-        "flops_batch_size": options.flops_batch_size,
+        **options.flops_batch_limit.by_name("flops_"),
         "folder": None,
         "metric": about["metric"],
         "time": None,

@@ -31,6 +31,7 @@ from alpine_cli.errors import CheckpointError
 from alpine_cli.models import TaskModel
 from alpine_cli.pruning.apply import prune
 from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.tasks.batching import BatchLimit, grouped_by_length
 from alpine_cli.tasks.data import Columns, Sample, load_splits
 from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec, encode
 from alpine_cli.tasks.loading import Collator
@@ -75,10 +76,22 @@ class WorkloadRequest(_Request):
     columns: dict[str, str] | None = None
     split: str = "test"
     limit: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int | None = Field(default=32, ge=1)
+    tokens_per_batch: int | None = Field(
+        default=None, ge=1, description="instead of `batch_size`, which is then None"
+    )
     device: str = "cpu"
     threads: int | None = Field(default=None, ge=1)
     seed: int = 0
+
+    @property
+    def batch_limit(self) -> BatchLimit:
+        """How large a batch is."""
+        return BatchLimit(self.batch_size, self.tokens_per_batch)
+
+    def limited(self, limit: BatchLimit) -> WorkloadRequest:
+        """The same workload in batches of another size."""
+        return self.model_copy(update=limit.by_name())
 
     def only(self, *names: str) -> WorkloadRequest:
         """The same workload with some of its variants."""
@@ -112,9 +125,9 @@ class LoadedVariant:
         """Whether the variant computes at the length of the longest row of a batch."""
         return self.pruning is None or self.pruning.engine != "packed"
 
-    def batches(self, batch_size: int, seed: int) -> list[Batch]:
+    def batches(self, limit: BatchLimit, seed: int) -> list[Batch]:
         """All samples in length-bucketed batches; see `bucketed_batches`."""
-        return bucketed_batches(self.encoded, batch_size, self.tokenizer.pad_token_id, seed)
+        return bucketed_batches(self.encoded, limit, self.tokenizer.pad_token_id, seed)
 
     def batch_of(self, indices: list[int]) -> Batch:
         """One batch of the samples named."""
@@ -139,18 +152,21 @@ class Workload:
     samples: list[Sample]
     device: torch.device
 
-    def timed_batches(self, limit: int | None) -> dict[str, list[Batch]]:
+    def timed_batches(self, limit: int | None, *, least: int = 1) -> dict[str, list[Batch]]:
         """The batches whose run is timed, by variant: the same samples together in each.
 
         All batches are formed over the whole split first; then, with `limit`, as many of them as
-        hold about that many samples are taken, evenly spaced over the lengths. So neither the
-        mix of lengths nor the padding of a batch changes.
+        hold about that many samples (but at least `least`) are taken, evenly spaced over the
+        lengths. So neither the mix of lengths nor the padding of a batch changes.
         """
-        size, first = self.request.batch_size, next(iter(self.variants.values()))
-        groups = grouped_by_length(first.encoded, size)
+        first = next(iter(self.variants.values()))
+        groups = grouped_by_length(first.encoded, self.request.batch_limit)
         if limit is not None and limit < len(self.samples):
-            count = max(1, round(limit / size))
-            groups = evenly_spaced(groups, count)
+            # Within a budget of tokens batches differ in size: the mean tells how many to take.
+            size = self.request.batch_size or len(self.samples) / len(groups)
+            count = max(least, round(limit / size))
+            if count * size < len(self.samples):
+                groups = evenly_spaced(groups, count)
         random.Random(self.request.seed).shuffle(groups)
         return {
             name: [variant.batch_of(group) for group in groups]
@@ -222,14 +238,16 @@ def load_samples(request: WorkloadRequest, task: str) -> list[Sample]:
     return splits.require(request.split).samples
 
 
-def bucketed_batches(encoded: EncodedSplit, batch_size: int, pad_id: int, seed: int) -> list[Batch]:
+def bucketed_batches(
+    encoded: EncodedSplit, limit: BatchLimit, pad_id: int, seed: int
+) -> list[Batch]:
     """All samples in batches of similar length, the batches in random order.
 
     Sorted by length, so that padding is as small as it gets and no variant is flattered by a
     baseline that pads needlessly; shuffled as whole batches, so that a run does not end on its
     shortest ones.
     """
-    groups = grouped_by_length(encoded, batch_size)
+    groups = grouped_by_length(encoded, limit)
     random.Random(seed).shuffle(groups)
     return [_collate(encoded, group, pad_id) for group in groups]
 
@@ -243,16 +261,6 @@ def evenly_over_lengths(encoded: EncodedSplit, count: int) -> list[int]:
     """Indices of `count` samples (all, if there are fewer), evenly spaced over the lengths."""
     by_length = sorted(range(len(encoded)), key=lambda i: (encoded.length(i), i))
     return evenly_spaced(by_length, min(count, len(by_length)))
-
-
-def grouped_by_length(encoded: EncodedSplit, batch_size: int) -> list[list[int]]:
-    """Sample indices in batches, longest first."""
-    order = sorted(
-        range(len(encoded)),
-        key=lambda i: (encoded.longest_row(i), encoded.length(i), i),
-        reverse=True,
-    )
-    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
 
 
 def _collate(encoded: EncodedSplit, indices: list[int], pad_id: int) -> Batch:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean
 
+from alpine_cli.report.batches import Batches, batches_of
 from alpine_cli.report.paper_runs import Run, runs_of
 from alpine_cli.results import Result
 
@@ -17,6 +18,8 @@ __all__ = ["Group", "Point", "groups_of", "pairs_of"]
 
 # The first that was measured stands for energy, a modelled total only where no meter was read.
 _ENERGIES = ("energy_gross", "energy_gpu", "energy_cpu")
+
+_ONE = Batches(samples=1)
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Point:
     setting: str
     role: str
     flops: float
-    flops_batch_size: int
+    flops_batch_size: Batches
     energy_j: float | None
     seconds: float | None
 
@@ -59,7 +62,7 @@ class Group:
 
     machine: str
     task: str
-    batch_size: int
+    batch_size: Batches
     energy: str | None
     modelled: bool
     points: tuple[Point, ...]
@@ -77,17 +80,17 @@ def groups_of(results: Iterable[Result]) -> list[Group]:
     Those counted at the group's own batch size are taken, or else at the smallest there is.
     """
     runs = runs_of(list(results))
-    flops: dict[tuple[str, ...], dict[int, list[float]]] = {}
+    flops: dict[tuple[str, ...], dict[Batches, list[float]]] = {}
     for run in runs:
         value = run.value("total_flops") or 2 * (run.value("total_macs") or 0.0)
         if value > 0:
-            size = int(run.result.settings.get("flops_batch_size") or 1)
+            size = batches_of(run.result.settings, "flops_") or _ONE
             flops.setdefault(_configuration(run), {}).setdefault(size, []).append(value)
-    together: dict[tuple[str, str, int], list[Run]] = {}
+    together: dict[tuple[str, str, Batches], list[Run]] = {}
     for run in runs:
         timed = run.value("throughput") or _energies_of(run)
         if _configuration(run) in flops and timed:
-            size = int(run.result.settings.get("batch_size") or 1)
+            size = batches_of(run.result.settings) or _ONE
             together.setdefault((run.machine, run.task, size), []).append(run)
     groups = []
     for (machine, task, size), members in together.items():
@@ -129,7 +132,7 @@ def _energy_of(runs: Sequence[Run]) -> tuple[str | None, bool]:
 
 
 def _point(
-    runs: Sequence[Run], flops: float, flops_batch_size: int, energy: str | None, modelled: bool
+    runs: Sequence[Run], flops: float, flops_batch_size: Batches, energy: str | None, modelled: bool
 ) -> Point:
     joules = [
         value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from alpine_cli.report.batches import batches_of
 from alpine_cli.report.drawing import BLUE, INK, VARIANT_COLOURS, YELLOW, drawn, headline
 from alpine_cli.report.formatting import scale_for
 from alpine_cli.report.summary import title_of
@@ -59,11 +60,8 @@ def draw_memory(result: Result, path: Path) -> bool:
         axes.set_xlim(0, widest * 1.45)
         axes.set_xlabel(f"peak above the level before the run [{scale.unit}]")
         axes.grid(axis="x")
-        sizes = (
-            "inference at batch {batch_size}, training at batch {training_batch_size}".format_map(
-                {"batch_size": "?", "training_batch_size": "?", **result.settings}
-            )
-        )
+        inference, training = (batches_of(result.settings, p) or "?" for p in ("", "training_"))
+        sizes = f"inference at batch {inference}, training at batch {training}"
         headline(axes, f"Memory ({sizes})", title_of(result))
     return True
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from alpine_cli.report.aggregate import is_metric
+from alpine_cli.report.batches import Batches, batches_of
 from alpine_cli.report.findings import points_text, ratio_text, style_of
 from alpine_cli.report.setting import Setting, describe_pruning, setting_of, training_seed_of
 from alpine_cli.report.tables import Cell, Column, Table
@@ -62,8 +63,8 @@ def _compares(result: Result) -> bool:
 
 
 def _batch(result: Result) -> str:
-    size = result.settings.get("batch_size")
-    return "" if size is None else f"batch {size}"
+    batches = batches_of(result.settings)
+    return "" if batches is None else f"batch {batches}"
 
 
 def _seed(result: Result) -> str:
@@ -144,10 +145,10 @@ def coverage_table(results: Sequence[Result]) -> Table | None:
 
 def batch_size_tables(results: Iterable[Result]) -> list[Table]:
     """One table per setting that was measured at several batch sizes, smallest first."""
-    families: dict[tuple[Setting, str], list[tuple[int, Result]]] = {}
+    families: dict[tuple[Setting, str], list[tuple[Batches, Result]]] = {}
     for result in results:
-        size = result.settings.get("batch_size")
-        if not _compares(result) or not isinstance(size, int) or isinstance(size, bool):
+        size = batches_of(result.settings)
+        if not _compares(result) or size is None:
             continue
         sha = result.variants["pruned"].checkpoint_sha256
         setting = replace(setting_of(result), batch_size="any")
@@ -162,7 +163,7 @@ def batch_size_tables(results: Iterable[Result]) -> list[Table]:
         columns += [Column(title) for title in COLUMNS]
         rows = [
             [
-                Cell(str(size), size),
+                Cell(str(size), size.samples or size.tokens),
                 Cell(result.id),
                 *[_rate(result, variant) for variant in ("unpruned", "pruned")],
                 *[change_cell(result, title) for title in COLUMNS],

@@ -6,6 +6,7 @@ the numbers into its rows, so that no row hides what it differs in.
 
 from __future__ import annotations
 
+from alpine_cli.report.batches import batches_of
 from alpine_cli.report.paper_runs import PAPER_SAMPLES, Run
 
 __all__ = ["Marks", "cost_differences", "length_differences", "run_differences", "same_weights"]
@@ -91,7 +92,7 @@ def cost_differences(macs: Run | None, throughput: Run | None) -> list[str]:
     """What holds for multiply-adds or for speed alone, of the runs that gave them."""
     found = []
     if macs is not None and macs.in_paper:
-        size = macs.result.settings.get("flops_batch_size", 1)
+        size = batches_of(macs.result.settings, "flops_") or 1
         published = (
             "of functions padded to 512 tokens, in batches of 8"
             if macs.task == "clone-detection"
@@ -101,9 +102,9 @@ def cost_differences(macs: Run | None, throughput: Run | None) -> list[str]:
             f"GMACs: ours at batch size {size} and the lengths as they are, published {published}"
         )
     if throughput is not None and throughput.in_paper:
-        settings = throughput.result.settings
+        batches = batches_of(throughput.result.settings) or "?"
         found.append(
-            f"Speed: ours on {throughput.machine}, batch size {settings.get('batch_size', '?')},"
+            f"Speed: ours on {throughput.machine}, batch size {batches},"
             " tokenisation left out; published on a machine not named, tokenisation included."
             " Factors compare better than rates"
         )

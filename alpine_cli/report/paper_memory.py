@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from alpine_cli.report.batches import batches_of
 from alpine_cli.report.paper_cells import (
     NOT_MEASURED,
     cut,
@@ -92,7 +93,7 @@ def _memory_row(
         where = "GPU" if gpu else "CPU"
         differences.append(
             f"Memory: ours is the peak of inference without the weights on the {where}"
-            f" ({run.machine}, batch size {run.result.settings.get('batch_size', '?')}); how the"
+            f" ({run.machine}, batch size {batches_of(run.result.settings) or '?'}); how the"
             " published one was measured is not told"
         )
         if cell is not None:

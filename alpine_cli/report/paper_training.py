@@ -105,7 +105,8 @@ def _untrained_twin(run: Run, ours: Sequence[Run]) -> Run | None:
 
     def work(other: Run) -> tuple[Any, ...]:
         subject = other.result.subject
-        asked = [_training_setting(other, name) for name in _PAPER_TRAINING]
+        names = (*_PAPER_TRAINING, "tokens_per_batch")
+        asked = [_training_setting(other, name) for name in names]
         return (other.machine, other.task, other.model, subject.data_sha256, *asked)
 
     twins = [other for other in ours if not other.prunes and work(other) == work(run)]
@@ -120,6 +121,9 @@ def _training_differences(run: Run) -> list[str]:
     for name, expected in _PAPER_TRAINING.items():
         value = _training_setting(run, name)
         words = name.replace("_", " ")
+        tokens = _training_setting(run, "tokens_per_batch")
+        if name == "batch_size" and tokens is not None:
+            value = f"at most {tokens:,} tokens"
         if value is None:
             found.append(f"Fine-tuning: our {words} is not recorded, published {expected}")
         elif value != expected:

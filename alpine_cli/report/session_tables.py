@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from alpine_cli.report.aggregate import SeedGroup, group_seeds, is_metric, pool_comparison
+from alpine_cli.report.batches import batches_of
 from alpine_cli.report.findings import points_text, ratio_text
 from alpine_cli.report.setting import describe_pruning
 from alpine_cli.report.tables import Cell, Column, Style, Table
@@ -27,7 +28,7 @@ _QUESTIONS: dict[str, tuple[str, ...]] = {
 _STAR = "*: the 95 % interval, in brackets, excludes no change"
 _AXES: dict[str, Callable[[Result], str]] = {
     "checkpoint": lambda result: str(result.settings.get("checkpoint", "")),
-    "batch": lambda result: str(result.settings.get("batch_size", "")),
+    "batch": lambda result: str(batches_of(result.settings) or ""),
     "device": lambda result: str(result.settings.get("device", "")),
 }
 

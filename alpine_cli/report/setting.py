@@ -7,12 +7,15 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from alpine_cli.pruning.config import SHARE_RULES, PruningConfig
+from alpine_cli.report.batches import batches_of
 from alpine_cli.results import Result
 
 __all__ = ["Setting", "describe_cell", "describe_pruning", "setting_of", "training_seed_of"]
 
 # Of a result's settings, those that move a figure.
 _OPTIONS = ("flops_batch_size", "training_batch_size", "timed_samples", "dtype", "precision")
+# The same, where given: older results do not know them.
+_BUDGETS = ("flops_tokens_per_batch", "training_tokens_per_batch")
 _LIBRARIES = ("alpine-cli", "torch", "transformers")
 _BENCH_LIKE = ("bench", "flops", "memory", "throughput", "energy", "accuracy")
 
@@ -62,11 +65,14 @@ def setting_of(result: Result) -> Setting:
         samples=f"{subject.samples} of {subject.data_sha256[:12]}",
         pruning=_plain(pruned.pruning if pruned else None),
         baseline=_plain(unpruned.pruning if unpruned else None),
-        batch_size=str(settings.get("batch_size", "not said")),
+        batch_size=str(batches_of(settings) or "not said"),
         device=str(settings.get("device", "not said")),
         machine=f"{environment.cpu_model}, {environment.threads} threads, {gpus or 'no GPU'}",
         software=", ".join(f"{name} {versions[name]}" for name in _LIBRARIES if name in versions),
-        options=_plain({name: settings[name] for name in _OPTIONS if name in settings}),
+        options=_plain(
+            {name: settings[name] for name in _OPTIONS if name in settings}
+            | {name: settings[name] for name in _BUDGETS if settings.get(name) is not None}
+        ),
     )
 
 
@@ -94,8 +100,9 @@ def describe_pruning(result: Result) -> str:
 def describe_cell(result: Result) -> str:
     """What tells a result from its neighbours: "codebert, clone-detection: even, α 1, batch 32"."""
     words = [] if result.kind in ("sweep", "tune", "training") else [describe_pruning(result)]
-    if "batch_size" in result.settings:
-        words.append(f"batch {result.settings['batch_size']}")
+    batches = batches_of(result.settings)
+    if batches is not None:
+        words.append(f"batch {batches}")
     seed = training_seed_of(result)
     if seed is not None:
         words.append(f"seed {seed}")

@@ -14,7 +14,10 @@ from alpine_cli.results import Result
 
 __all__ = ["unsound"]
 
-_COUNTS = ("batch_size", "flops_batch_size", "training_batch_size", "timed_samples", "threads")
+_COUNTS = (
+    *("batch_size", "flops_batch_size", "training_batch_size", "timed_samples", "threads"),
+    *("tokens_per_batch", "flops_tokens_per_batch", "training_tokens_per_batch"),
+)
 _NUMBERS = ("pue", "carbon_intensity")
 
 

@@ -30,6 +30,7 @@ def _identity(result: Result) -> Row:
         "split": subject.split,
         "samples": subject.samples,
         "batch_size": result.settings.get("batch_size"),
+        "tokens_per_batch": result.settings.get("tokens_per_batch"),
         "device": result.settings.get("device"),
     }
 

@@ -1,7 +1,7 @@
 """Tasks: what a sample is, where the data lies, how it is encoded, batched, classified and scored.
 
-`registry`, `data`, `encoding` and `metrics` need no torch; `loading` and `heads` do. The names
-below are imported on first use, so `import alpine_cli.tasks` costs nothing.
+`registry`, `data`, `encoding`, `batching` and `metrics` need no torch; `loading` and `heads` do.
+The names below are imported on first use, so `import alpine_cli.tasks` costs nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alpine_cli.tasks.batching import BatchLimit
     from alpine_cli.tasks.data import SPLIT_NAMES, Columns, DataSplits, Sample, Split, load_splits
     from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec, encode
     from alpine_cli.tasks.heads import build_head, resolve_head
-    from alpine_cli.tasks.loading import Collator, LengthGroupedSampler, make_loader
+    from alpine_cli.tasks.loading import (
+        Collator,
+        LengthGroupedSampler,
+        TokenBatchSampler,
+        make_loader,
+    )
     from alpine_cli.tasks.metrics import METRIC_NAMES, compute_metrics
     from alpine_cli.tasks.registry import TASKS, TaskSpec, resolve_task
 
@@ -21,6 +27,7 @@ __all__ = [
     "METRIC_NAMES",
     "SPLIT_NAMES",
     "TASKS",
+    "BatchLimit",
     "Collator",
     "Columns",
     "DataSplits",
@@ -30,6 +37,7 @@ __all__ = [
     "Sample",
     "Split",
     "TaskSpec",
+    "TokenBatchSampler",
     "build_head",
     "compute_metrics",
     "encode",
@@ -40,10 +48,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "batching": ("BatchLimit",),
     "data": ("SPLIT_NAMES", "Columns", "DataSplits", "Sample", "Split", "load_splits"),
     "encoding": ("EncodedSplit", "EncodingSpec", "encode"),
     "heads": ("build_head", "resolve_head"),
-    "loading": ("Collator", "LengthGroupedSampler", "make_loader"),
+    "loading": ("Collator", "LengthGroupedSampler", "TokenBatchSampler", "make_loader"),
     "metrics": ("METRIC_NAMES", "compute_metrics"),
     "registry": ("TASKS", "TaskSpec", "resolve_task"),
 }

@@ -81,6 +81,11 @@ class EncodedSplit:
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"rows": self.rows[index], "label": self.labels[index], "index": index}
 
+    @property
+    def functions(self) -> int:
+        """Functions (rows) of a sample; all samples of a task have equally many."""
+        return len(self.rows[0]) if self.rows else 1
+
     def length(self, index: int) -> int:
         """Tokens of sample `index`, over all its functions."""
         return sum(len(row) for row in self.rows[index])

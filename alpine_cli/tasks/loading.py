@@ -6,6 +6,10 @@ with it transformers' Trainer) shards a BatchSampler over processes and forwards
 its `.sampler`, so every process sees the same order and takes its own batches of it. Give it the
 loader through `accelerator.prepare` or `Trainer.get_train_dataloader`; nothing else is to be done.
 
+Batches within a token budget differ in size, so that no flat order can say where they end:
+`TokenBatchSampler` yields them whole, and is its own `.sampler`. accelerate wants
+`even_batches=False` for batches of unequal size.
+
 Shape letters: B samples, R = B × functions per sample (rows of one sample adjacent), L tokens.
 """
 
@@ -21,9 +25,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from alpine_cli.tasks.batching import BatchLimit, bucket_length, cut_into_batches
 from alpine_cli.tasks.encoding import EncodedSplit
 
-__all__ = ["Collator", "LengthGroupedSampler", "make_loader"]
+__all__ = ["Collator", "LengthGroupedSampler", "TokenBatchSampler", "make_loader"]
 
 _BATCHES_PER_GROUP = 50  # as in transformers: groups are shuffled, only inside one is sorted
 
@@ -106,6 +111,88 @@ class LengthGroupedSampler(Sampler[int]):
         return sorted(indices, key=lambda i: self.lengths[i], reverse=True)  # stable
 
 
+class TokenBatchSampler(Sampler[list[int]]):
+    """Batches of sample indices, each within a budget of tokens; see `batching`.
+
+    shuffle  group_by_length
+    no       no               file order, cut where the budget is used up
+    no       yes              longest first: least padding; memory trouble shows at once
+    yes      yes              random within buckets of similar length, batches then shuffled
+
+    Every epoch of a shuffled order has the same number of batches: samples change places only
+    within their bucket (`bucket_length`), and the budget is reckoned with the ends of buckets. The
+    batches are a function of (seed, epoch) alone. In epoch 0 of a shuffled order the batch with
+    the longest sample comes first, for early memory trouble.
+
+    Args:
+        lengths: (N,) tokens of each sample's longest row, and of all its rows.
+        tokens: of a batch at most, padding counted.
+        functions: rows per sample.
+        shuffle, group_by_length: see above.
+        seed: of the shuffling.
+
+    Raises:
+        ValueError: `tokens` is below 1; or `shuffle` without `group_by_length`: the longest of a
+            random batch would rule its size, and epochs would differ in their number of batches.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[tuple[int, int]],
+        tokens: int,
+        *,
+        functions: int = 1,
+        shuffle: bool,
+        group_by_length: bool,
+        seed: int,
+    ) -> None:
+        if shuffle and not group_by_length:
+            raise ValueError("shuffled batches within a token budget are grouped by length")
+        self.lengths = lengths
+        self.limit = BatchLimit(tokens=tokens)
+        self.functions = functions
+        self.shuffle = shuffle
+        self.group_by_length = group_by_length
+        self.seed = seed
+        self.epoch = 0
+        self._count: int | None = None
+
+    @property
+    def sampler(self) -> TokenBatchSampler:
+        """Itself: where accelerate and Trainer look for `set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches the next iteration yields."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        if self._count is None:
+            self._count = len(self._batches())
+        return self._count
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches())
+
+    def _batches(self) -> list[list[int]]:
+        order = list(range(len(self.lengths)))
+        longest = [row for row, _ in self.lengths]
+        if not self.shuffle:
+            if self.group_by_length:
+                order.sort(key=lambda i: self.lengths[i], reverse=True)  # stable
+            return cut_into_batches(order, self.limit, longest, functions=self.functions)
+        stream = random.Random(f"{self.seed}:{self.epoch}")  # as in LengthGroupedSampler
+        stream.shuffle(order)
+        ends = [bucket_length(length) for length in longest]
+        order.sort(key=lambda i: ends[i], reverse=True)
+        batches = cut_into_batches(order, self.limit, ends, functions=self.functions)
+        first = max(batches, key=lambda batch: max(longest[i] for i in batch), default=None)
+        stream.shuffle(batches)
+        if self.epoch == 0:
+            batches.sort(key=lambda batch: batch is not first)
+        return batches
+
+
 @dataclass(frozen=True)
 class Collator:
     """Puts items of an `EncodedSplit` together; usable as Trainer's `data_collator`.
@@ -148,7 +235,7 @@ class Collator:
 
 def make_loader(
     encoded: EncodedSplit,
-    batch_size: int,
+    batch_size: int | BatchLimit,
     *,
     shuffle: bool,
     group_by_length: bool,
@@ -165,26 +252,42 @@ def make_loader(
 
     Args:
         encoded: a split as `encode` returned it.
-        batch_size: samples (not rows) per batch.
+        batch_size: samples (not rows) per batch, or a limit by tokens.
         shuffle: random order, by `seed` and epoch.
-        group_by_length: put samples of similar length together; see `LengthGroupedSampler`.
+        group_by_length: put samples of similar length together; see `LengthGroupedSampler` and
+            `TokenBatchSampler`.
         seed: of the shuffling.
         pad_id: the tokenizer's padding token.
         pad_to: fixed row length; None pads to the longest of the batch.
         drop_last: leave out a batch that is not full.
 
     Raises:
-        ValueError: `batch_size` is not positive.
+        ValueError: `batch_size` is not positive; or by tokens, a random order that is not grouped,
+            or `drop_last`: no batch within a budget is full.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1 (got {batch_size})")
+    limit = BatchLimit(samples=batch_size) if isinstance(batch_size, int) else batch_size
     # Padding is paid for the longest row; the total breaks ties between pairs.
     lengths = [(encoded.longest_row(i), encoded.length(i)) for i in range(len(encoded))]
-    sampler = LengthGroupedSampler(
-        lengths, batch_size, shuffle=shuffle, group_by_length=group_by_length, seed=seed
-    )
+    batches: Sampler[list[int]]
+    if limit.tokens is not None:
+        if drop_last:
+            raise ValueError("drop_last: batches within a token budget are never full")
+        batches = TokenBatchSampler(
+            lengths,
+            limit.tokens,
+            functions=encoded.functions,
+            shuffle=shuffle,
+            group_by_length=group_by_length,
+            seed=seed,
+        )
+    else:
+        assert limit.samples is not None
+        order = LengthGroupedSampler(
+            lengths, limit.samples, shuffle=shuffle, group_by_length=group_by_length, seed=seed
+        )
+        batches = BatchSampler(order, limit.samples, drop_last)
     return DataLoader(
         encoded,  # type: ignore[arg-type]  # a map-style dataset by shape, without torch
-        batch_sampler=BatchSampler(sampler, batch_size, drop_last),
+        batch_sampler=batches,
         collate_fn=Collator(pad_id, pad_to),
     )

@@ -15,6 +15,7 @@ import torch
 
 from alpine_cli.models import TaskModel
 from alpine_cli.pruning.apply import trace
+from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.encoding import EncodedSplit
 from alpine_cli.tasks.loading import make_loader
 from alpine_cli.tasks.metrics import compute_metrics
@@ -65,7 +66,7 @@ def evaluate_split(
     model: TaskModel,
     encoded: EncodedSplit,
     *,
-    batch_size: int,
+    batch_size: int | BatchLimit,
     pad_id: int,
     bf16: bool = False,
     ranks: Ranks | None = None,
@@ -78,7 +79,7 @@ def evaluate_split(
     Args:
         model: on its device already.
         encoded: the split, at least one sample.
-        batch_size: samples per forward pass.
+        batch_size: samples per forward pass, or a limit by tokens.
         pad_id: the tokenizer's padding token.
         bf16: autocast to bfloat16, as in training.
         ranks: the processes that share the work; None for this one alone.

@@ -9,6 +9,7 @@ import torch
 
 from alpine_cli.config import TrainConfig
 from alpine_cli.errors import TrainingError
+from alpine_cli.tasks.batching import BatchLimit
 
 __all__ = ["advise_on_memory", "loss_not_finite"]
 
@@ -36,28 +37,43 @@ def advise_on_memory(
 
 def _out_of_memory(train: TrainConfig, device: torch.device, evaluating: bool) -> TrainingError:
     if evaluating:
+        amount, less = _amount(train.eval_batch_limit), _share(train.eval_batch_limit, 4)
         return TrainingError(
-            f"out of memory on {device} while evaluating {train.eval_batch_size} samples of up to"
-            f" {train.max_length} tokens at a time.\n"
-            f"  --eval-batch-size {max(1, train.eval_batch_size // 4)}   the same result, slower"
+            f"out of memory on {device} while evaluating {amount} of up to {train.max_length}"
+            f" tokens at a time.\n  --eval-{less}   the same result, slower"
         )
-    piece = -(-train.batch_size // train.grad_accum)
+    size = train.batch_size
+    piece = None if size is None else -(-size // train.grad_accum)
     advice = []
-    if piece > 1:
+    if piece is None or piece > 1:
         advice.append((f"--grad-accum {train.grad_accum * 2}", "half the memory, the same result"))
     if not train.gradient_checkpointing:
         advice.append(("--gradient-checkpointing", "much less memory, about a third more time"))
     if not train.bf16 and device.type == "cuda":
         advice.append(("--bf16", "about half the memory of activations, rounded results"))
     advice.append((f"--max-length {max(8, train.max_length // 2)}", "cuts longer functions"))
-    if train.batch_size > 1:
-        advice.append((f"--batch-size {train.batch_size // 2}", "another training: adapt --lr"))
+    if size is None or size > 1:
+        less = _share(train.batch_limit, 2)
+        advice.append((f"--{less}", "another training: adapt --lr"))
     width = max(len(option) for option, _ in advice)
     lines = "\n".join(f"  {option:<{width}}   {effect}" for option, effect in advice)
+    amount = _amount(train.batch_limit) if piece is None else f"{piece} samples"
     return TrainingError(
-        f"out of memory on {device} with {piece} samples of up to {train.max_length} tokens at a"
+        f"out of memory on {device} with {amount} of up to {train.max_length} tokens at a"
         f" time. Start again (--force replaces this run) with one of:\n{lines}"
     )
+
+
+def _amount(limit: BatchLimit) -> str:
+    return f"{limit.samples} samples" if limit.tokens is None else f"{limit.tokens:,} tokens, rows"
+
+
+def _share(limit: BatchLimit, divisor: int) -> str:
+    """The option that asks for a part of it, without its dashes."""
+    if limit.tokens is not None:
+        return f"tokens-per-batch {max(1, limit.tokens // divisor)}"
+    assert limit.samples is not None
+    return f"batch-size {max(1, limit.samples // divisor)}"
 
 
 def loss_not_finite(loss: float, step: int, epoch: float, train: TrainConfig) -> TrainingError:

@@ -129,15 +129,18 @@ class _Finetuning:
 
     def _plan_batches(self) -> StepBatches:
         train, encoded = self.train, self.input.splits["train"]
-        if train.batch_size < train.grad_accum * self.ranks.world_size:
+        size = train.batch_size
+        if size is not None and size < train.grad_accum * self.ranks.world_size:
             raise ConfigError(
-                f"train.batch_size ({train.batch_size}) must be at least train.grad_accum"
+                f"train.batch_size ({size}) must be at least train.grad_accum"
                 f" ({train.grad_accum}) × processes ({self.ranks.world_size}): it is the number of"
                 " samples per optimiser step over all of them"
             )
         return StepBatches(
             [(encoded.longest_row(i), encoded.length(i)) for i in range(len(encoded))],
-            batch_size=train.batch_size,
+            batch_size=size,
+            tokens_per_batch=train.tokens_per_batch,
+            functions=encoded.functions,
             grad_accum=train.grad_accum,
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,
@@ -262,7 +265,7 @@ class _Finetuning:
             return evaluate_split(
                 self.model,
                 self.input.splits[split],
-                batch_size=self.train.eval_batch_size,
+                batch_size=self.train.eval_batch_limit,
                 pad_id=self.input.pad_id,
                 bf16=self.train.bf16,
                 ranks=self.ranks,

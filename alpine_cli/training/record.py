@@ -269,6 +269,7 @@ def _settings(config: RunConfig, device: str, processes: int) -> dict[str, Any]:
             shown[field] = Path(shown[field]).name
     return {
         "batch_size": config.train.batch_size,
+        "tokens_per_batch": config.train.tokens_per_batch,
         "device": device,
         "processes": processes,
         "country": None,

@@ -54,7 +54,7 @@ def training_arguments(
         # Named only where there is a group: accelerate takes a named backend for a promise of one.
         ddp_backend="gloo" if device.type == "cpu" and is_torchelastic_launched() else None,
         ddp_find_unused_parameters=False,
-        per_device_train_batch_size=train.batch_size,  # for its log only: see StepBatches
+        per_device_train_batch_size=train.batch_size or 1,  # for its log only: see StepBatches
         gradient_accumulation_steps=train.grad_accum,
         num_train_epochs=train.epochs,
         learning_rate=train.lr,

@@ -60,6 +60,19 @@ def test_cells_of_checkpoints_and_batch_sizes(
     assert "cell 4 of 4 (seed-2/ckpt.pt, batch 4): energy done" in outcome.stderr
 
 
+def test_cells_of_budgets_of_tokens(
+    seeds: list[Path], workers: FakeWorkers, run_alpine: Run, tmp_path: Path
+) -> None:
+    command = ("bench", "--checkpoint", seeds[0], "--tokens-per-batch", "64,4096", *FEW)
+    outcome = run_alpine(*command, "--output", tmp_path / "out")
+    assert outcome.exit_code == 0, outcome.stderr
+    results, _ = read_results(tmp_path / "out")
+    assert {r.settings["tokens_per_batch"] for r in results} == {64, 4096}
+    assert {r.settings["batch_size"] for r in results} == {None}
+    assert "≤ 4,096 tokens" in outcome.stdout
+    assert "batch at most 4,096 tokens, padding counted): energy done" in outcome.stderr
+
+
 def test_a_file_of_cells_with_a_preset_as_json(
     seeds: list[Path], workers: FakeWorkers, run_alpine: Run, tmp_path: Path
 ) -> None:
@@ -154,6 +167,12 @@ def test_a_baseline_that_does_not_fit_its_config_is_named(
         (("--batch-size", "1,x"), "--batch-size: must be a whole number"),
         (("--batch-size", "0"), "--batch-size: must be a whole number"),
         (("--batch-size", "4,4"), "batch size 4 is given twice"),
+        (("--tokens-per-batch", "0"), "--tokens-per-batch: must be a whole number"),
+        (("--tokens-per-batch", "64,64"), "tokens per batch 64 is given twice"),
+        (
+            ("--batch-size", "4", "--tokens-per-batch", "64"),
+            "--batch-size 4 and --tokens-per-batch",
+        ),
         (("--device", "cpu,"), "--device: must be a name"),
         (("--cells", "none.yaml"), "none.yaml: cannot be read"),
     ],

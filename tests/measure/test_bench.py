@@ -14,6 +14,7 @@ from alpine_cli.measure.bench import run_measures
 from alpine_cli.measure.memory_trials import memory_figures
 from alpine_cli.measure.options import MeasureOptions
 from alpine_cli.results import Figure, Part
+from alpine_cli.tasks.batching import BatchLimit
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_memory_is_the_median_of_processes_and_says_how_it_was_taken() -> None:
         {"bytes": {"run": value, "process": 2 * value}, "peak_was_reset": reset}
         for value, reset in ((10, True), (30, True), (20, False))
     ]
-    run_figure, process = memory_figures("inference", "pruned", answers, 32)
+    run_figure, process = memory_figures("inference", "pruned", answers, BatchLimit(32))
     assert (run_figure.value, run_figure.n, run_figure.samples) == (20, 3, [10, 30, 20])
     assert process.value == 40
     assert "since process start" in run_figure.method

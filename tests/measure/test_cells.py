@@ -86,7 +86,8 @@ def test_what_is_given_wins_over_every_option_of_a_preset(preset: Any) -> None:
 
 def test_the_file_knows_every_option_but_the_axes() -> None:
     known = {item.name for item in fields(MeasureOptions)}
-    assert set(CellOptions.model_fields) == known - {"checkpoint", "batch_size", "device", "preset"}
+    axes = {"checkpoint", "batch_size", "tokens_per_batch", "device"}
+    assert set(CellOptions.model_fields) == known - axes - {"preset"}
 
 
 def test_all_errors_of_a_file_come_at_once_with_their_place(tmp_path: Path) -> None:
@@ -140,3 +141,44 @@ def test_an_override_for_no_cell_is_a_typing_error(tmp_path: Path) -> None:
     text = "checkpoints: [a/ckpt.pt]\noverrides: [{where: {batch_size: 3}, set: {runs: 2}}]\n"
     with pytest.raises(ConfigError, match=r"overrides\.0\.where: no cell has .*3"):
         expand(Axes(), {}, None, read_cells(written(tmp_path, text)))
+
+
+def test_budgets_of_tokens_are_cells_beside_batch_sizes(tmp_path: Path) -> None:
+    file = read_cells(
+        written(
+            tmp_path,
+            """
+            checkpoints: [a/ckpt.pt]
+            batch_sizes: [1]
+            tokens_per_batch: [4096, 512]
+            defaults: {training_batch_size: 4}
+            overrides:
+              - where: {tokens_per_batch: 512}
+                set: {runs: 20, training_tokens_per_batch: 256}
+            """,
+        )
+    )
+    cells = expand(Axes(), {}, None, file)
+    assert [str(cell.batch_limit) for cell in cells] == [
+        "1",
+        "at most 4,096 tokens, padding counted",
+        "at most 512 tokens, padding counted",
+    ]
+    assert [cell.runs for cell in cells] == [10, 10, 20]
+    # What says how large a batch is replaces the other way of saying it.
+    assert [str(cell.training_batch_limit)[:7] for cell in cells] == ["4", "4", "at most"]
+    (cell,) = expand(Axes(tokens_per_batch=[64]), {}, None, file)  # both of the file replaced
+    assert (cell.batch_size, cell.tokens_per_batch) == (None, 64)
+    (cell,) = expand(Axes(batch_sizes=[8]), {"training_batch_size": 2}, None, file)
+    assert (cell.batch_size, cell.tokens_per_batch) == (8, None)
+
+
+def test_one_source_may_not_limit_batches_in_two_ways(tmp_path: Path) -> None:
+    both = "defaults: {training_batch_size: 4, training_tokens_per_batch: 64}\n"
+    file = read_cells(written(tmp_path, f"checkpoints: [a/ckpt.pt]\n{both}"))
+    with pytest.raises(ConfigError, match=r"--training-batch-size 4 and .* give one of them"):
+        expand(Axes(), {}, None, file)
+    with pytest.raises(ConfigError, match="tokens per batch 64 is given twice"):
+        expand(Axes([A], tokens_per_batch=[64, 64]), {})
+    with pytest.raises(ConfigError, match="--tokens-per-batch: must be at least 1"):
+        MeasureOptions(A, tokens_per_batch=0)

@@ -23,6 +23,7 @@ from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.patch.registry import FAMILIES
 from alpine_cli.pruning.scoring import received_attention
 from alpine_cli.results import Part
+from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec
 from alpine_cli.tasks.registry import TASKS
 from tests.pruning.families import CONFIGS, VOCABULARY, make_model
@@ -89,7 +90,9 @@ def test_every_supported_family_is_counted_here() -> None:
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_three_counts_agree(name: str, family: str) -> None:
-    part = _measure_variant(make_variant(VARIANTS[name], family=family), 1, 4)
+    part = _measure_variant(
+        make_variant(VARIANTS[name], family=family), BatchLimit(1), BatchLimit(4)
+    )
     found = values(part)
     assert found["dispatcher_macs_over_analytic"] == pytest.approx(1, abs=TOLERANCE)
     assert found["fvcore_macs_over_analytic"] == pytest.approx(1, abs=TOLERANCE)
@@ -114,7 +117,7 @@ RULES = {
 @pytest.mark.parametrize("name", RULES)
 def test_three_counts_agree_under_every_rule(name: str) -> None:
     """Merging by similarity multiplies matrices, too; reading one token saves feed-forward."""
-    found = values(_measure_variant(make_variant(RULES[name]), 1, 4))
+    found = values(_measure_variant(make_variant(RULES[name]), BatchLimit(1), BatchLimit(4)))
     assert found["dispatcher_macs_over_analytic"] == pytest.approx(1, abs=TOLERANCE)
     assert found["fvcore_macs_over_analytic"] == pytest.approx(1, abs=TOLERANCE)
 
@@ -122,7 +125,9 @@ def test_three_counts_agree_under_every_rule(name: str) -> None:
 @pytest.mark.parametrize("name", ["stock", "packed, pruned", "padded, pruned"])
 def test_three_counts_agree_on_pairs_of_functions(name: str) -> None:
     """Two rows of different lengths: a padding engine pads even at batch size 1."""
-    part = _measure_variant(make_variant(VARIANTS[name], task="clone-detection"), 1, 4)
+    part = _measure_variant(
+        make_variant(VARIANTS[name], task="clone-detection"), BatchLimit(1), BatchLimit(4)
+    )
     found = values(part)
     assert found["dispatcher_macs_over_analytic"] == pytest.approx(1, abs=TOLERANCE)
     assert found["fvcore_macs_over_analytic"] == pytest.approx(1, abs=TOLERANCE)
@@ -148,7 +153,9 @@ def test_a_counter_finds_the_macs_of_a_product_by_hand() -> None:
 
 
 def test_the_parts_add_up_and_flops_are_twice_the_macs() -> None:
-    found = values(_measure_variant(make_variant(PruningConfig(layers="even")), 1, 4))
+    found = values(
+        _measure_variant(make_variant(PruningConfig(layers="even")), BatchLimit(1), BatchLimit(4))
+    )
     parts = ("attention_macs", "feed_forward_macs", "head_macs")
     assert found["total_macs"] == pytest.approx(sum(found[name] for name in parts))
     overhead = found["pruning_overhead_flops"]
@@ -157,7 +164,9 @@ def test_the_parts_add_up_and_flops_are_twice_the_macs() -> None:
 
 
 def test_layer_curves_add_up_to_the_totals() -> None:
-    part = _measure_variant(make_variant(PruningConfig(layers="even")), 1, 4)
+    part = _measure_variant(
+        make_variant(PruningConfig(layers="even")), BatchLimit(1), BatchLimit(4)
+    )
     curves = {series.name: series.y for series in part.series}
     found = values(part)
     assert sum(curves["attention_macs_per_layer"]) == pytest.approx(found["attention_macs"])  # type: ignore[arg-type]
@@ -170,11 +179,16 @@ def test_layer_curves_add_up_to_the_totals() -> None:
 
 def test_padding_is_paid_for_in_batches_and_not_by_the_packed_engine() -> None:
     alone, together = (
-        values(_measure_variant(make_variant(None), size, 4))["total_macs"] for size in (1, 5)
+        values(_measure_variant(make_variant(None), BatchLimit(size), BatchLimit(4)))["total_macs"]
+        for size in (1, 5)
     )
     assert together > alone
     packed = [
-        values(_measure_variant(make_variant(PruningConfig(layers="even")), size, 4))["total_macs"]
+        values(
+            _measure_variant(
+                make_variant(PruningConfig(layers="even")), BatchLimit(size), BatchLimit(4)
+            )
+        )["total_macs"]
         for size in (1, 5)
     ]
     assert packed[0] == packed[1]
@@ -182,7 +196,9 @@ def test_padding_is_paid_for_in_batches_and_not_by_the_packed_engine() -> None:
 
 def test_lengths_do_not_depend_on_the_batch_they_are_traced_in() -> None:
     curves = [
-        _measure_variant(make_variant(PruningConfig(layers="all")), 1, size).series[0].y
+        _measure_variant(make_variant(PruningConfig(layers="all")), BatchLimit(1), BatchLimit(size))
+        .series[0]
+        .y
         for size in (1, 7)
     ]
     assert curves[0] == curves[1]
@@ -190,7 +206,7 @@ def test_lengths_do_not_depend_on_the_batch_they_are_traced_in() -> None:
 
 def test_overhead_per_layer_counts_what_the_layers_removed() -> None:
     variant = make_variant(PruningConfig(layers="even"))
-    part = _measure_variant(variant, 1, 4)
+    part = _measure_variant(variant, BatchLimit(1), BatchLimit(4))
     curves = {series.name: series.y for series in part.series}
     overhead = curves["pruning_overhead_flops_per_layer"]
     assert overhead[1] == overhead[3] == 0
@@ -307,7 +323,7 @@ def test_a_dropped_attention_share_is_found_where_it_is(
     counter: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(count_check, "COUNTERS", altered(counter, without_attention_products))
-    text = caution_of(_measure_variant(make_variant(None), 1, 4))
+    text = caution_of(_measure_variant(make_variant(None), BatchLimit(1), BatchLimit(4)))
     assert "they differ in attention's products (-100.0%)" in text
 
 
@@ -325,7 +341,7 @@ def test_a_disagreement_names_part_layer_and_operator(
     counter: int, module: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(count_check, "COUNTERS", altered(counter, with_more(module, 0.02)))
-    text = caution_of(_measure_variant(make_variant(None), 1, 4))
+    text = caution_of(_measure_variant(make_variant(None), BatchLimit(1), BatchLimit(4)))
     assert re.search(r"counts \+(2\.0|1\.9)% against the formulas", text)  # fvcore skips the pooler
     assert f"they differ in {said}" in text
     if "layer" in module:
@@ -337,7 +353,7 @@ def test_a_counter_that_fails_costs_only_its_own_figure(monkeypatch: pytest.Monk
         raise RuntimeError("cannot trace\nlong story")
 
     monkeypatch.setattr(count_check, "COUNTERS", altered(1, fail))
-    part = _measure_variant(make_variant(None), 1, 4)
+    part = _measure_variant(make_variant(None), BatchLimit(1), BatchLimit(4))
     (absent,) = [figure for figure in part.figures if figure.value is None]
     assert absent.name == "fvcore_macs"
     assert absent.reason == "fvcore failed: RuntimeError: cannot trace"

@@ -16,6 +16,7 @@ from alpine_cli.measure.options import MeasureOptions
 from alpine_cli.measure.partial import KeptParts
 from alpine_cli.measure.plan import Plan, make_plan
 from alpine_cli.results import Part
+from alpine_cli.tasks.batching import BatchLimit
 
 GIB = 2**30
 
@@ -129,7 +130,7 @@ def test_five_processes_give_an_interval_and_fewer_do_not() -> None:
     def answers(n: int) -> list[dict[str, Any]]:
         return [{"bytes": {"run": 10 + k}, "peak_was_reset": True} for k in range(n)]
 
-    (few,) = memory_figures("inference", "pruned", answers(4), 8)
-    (enough,) = memory_figures("inference", "pruned", answers(5), 8)
+    (few,) = memory_figures("inference", "pruned", answers(4), BatchLimit(8))
+    (enough,) = memory_figures("inference", "pruned", answers(5), BatchLimit(8))
     assert few.interval is None
     assert enough.interval is not None

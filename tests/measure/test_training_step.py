@@ -18,6 +18,7 @@ from alpine_cli.measure.training_step import (
 )
 from alpine_cli.measure.workload import Workload, load_workload
 from alpine_cli.results import Part
+from alpine_cli.tasks.batching import BatchLimit
 from tests.measure.workloads import request_for
 
 PAIRS = [("pruned", "unpruned"), ("unpruned", "stock"), ("reference", "unpruned")]
@@ -30,7 +31,7 @@ def workload(subject: tuple[Path, Path]) -> Workload:
 
 def measure(workload: Workload, runs: int = 2) -> Part:
     return measure_training_steps(
-        workload, PAIRS, batch_size=2, runs=runs, min_seconds=0, timed_samples=24
+        workload, PAIRS, limit=BatchLimit(2), runs=runs, min_seconds=0, timed_samples=24
     )
 
 
@@ -41,7 +42,7 @@ def test_steps_run_backward_and_adamw_in_training_mode(workload: Workload) -> No
         lambda module, _, output: seen.append((module.training, output.logits.requires_grad))
     )
     run = TrainingRun(variant)
-    batches = training_batches(workload, 2, 24)["pruned"]
+    batches = training_batches(workload, BatchLimit(2), 24)["pruned"]
     taken = run.run(batches)
     handle.remove()
     assert taken.seconds > 0
@@ -57,7 +58,7 @@ def test_dropout_is_active(workload: Workload) -> None:
     variant = workload.variants["unpruned"]
     rates = {m.p for m in variant.model.modules() if isinstance(m, torch.nn.Dropout)}
     assert max(rates) > 0
-    batch = variant.batches(4, seed=0)[0]
+    batch = variant.batches(BatchLimit(4), seed=0)[0]
     outputs = []
     original = variant.forward
 
@@ -109,12 +110,12 @@ def test_training_takes_half_the_runs_but_enough_for_an_interval() -> None:
 
 
 def test_variants_train_on_the_same_eighth_of_the_samples(workload: Workload) -> None:
-    batches = training_batches(workload, 1, 48)
+    batches = training_batches(workload, BatchLimit(1), 48)
     chosen = {name: [batch.indices for batch in found] for name, found in batches.items()}
     assert chosen["stock"] == chosen["pruned"]
     assert len(chosen["stock"]) == 6
     # At least four steps, also where few samples are timed.
-    assert len(training_batches(workload, 2, 4)["stock"]) == 4
+    assert len(training_batches(workload, BatchLimit(2), 4)["stock"]) == 4
     assert "reference" not in training_variants(workload)
 
 
