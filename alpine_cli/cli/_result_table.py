@@ -43,7 +43,8 @@ def print_result(result: Result) -> None:
             _plain(out, f"  {what:<{width}}  {said}")
         _plain(
             out,
-            "undecided: the interval covers no difference; not judged: too few runs for one",
+            "undecided: the interval covers no difference;"
+            " not judged: too few runs for one, or modelled",
             style="dim",
         )
     for series in result.series:

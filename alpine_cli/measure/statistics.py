@@ -26,6 +26,7 @@ from alpine_cli.results import Aggregate, Better, Comparison, Figure, Interval, 
 
 __all__ = [
     "MIN_RUNS_FOR_INTERVAL",
+    "MODELLED",
     "aggregate",
     "compare",
     "compare_all",
@@ -129,6 +130,10 @@ def share_interval(
     return found.model_copy(update=ends)
 
 
+MODELLED = "modelled, not measured"
+"""Why the comparison of a modelled figure has no verdict, though it may have an interval."""
+
+
 def judge(interval: Interval | None, better: Better | None, *, null: float = 1.0) -> Verdict:
     """Say whether a ratio (or, with null=0, a difference) is better, worse or undecided."""
     if interval is None or better is None:
@@ -143,7 +148,9 @@ def compare(figure: Figure, baseline: Figure, *, unit: str = "run", seed: int = 
     """Set a figure against the same figure of a baseline variant.
 
     Figures without samples that are counted or computed exactly (FLOPs by formula) get a verdict
-    without an interval: they do not vary. Figures whose samples are too few get none.
+    without an interval: they do not vary. Figures whose samples are too few get none, and neither
+    do modelled ones: their interval knows how the model's input varied, not how wrong the model is,
+    and a verdict on modelled energy would only repeat, or contradict, the one on time.
     """
     common: dict[str, Any] = {
         "figure": figure.name,
@@ -185,6 +192,8 @@ def compare(figure: Figure, baseline: Figure, *, unit: str = "run", seed: int = 
     if interval is None:
         note = f"no interval: {len(a)} {unit}(s), at least {MIN_RUNS_FOR_INTERVAL} are needed"
     verdict = judge(interval, figure.better)
+    if figure.provenance == "modelled":
+        verdict, note = "not judged", note or MODELLED
     return Comparison(**common, ratio=ratio, interval=interval, verdict=verdict, reason=note)
 
 

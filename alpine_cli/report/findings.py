@@ -39,7 +39,7 @@ def findings(result: Result) -> list[Finding]:
         if found.p_value is not None:
             clause += f"; exact McNemar test p = {found.p_value:.2g}"
         modelled = any(figure.provenance == "modelled" for figure in row.figures.values())
-        subject = f"{row.label.strip()} (modelled, not measured)" if modelled else row.label.strip()
+        subject = f"{row.label.strip()} (modelled)" if modelled else row.label.strip()
         told.append(Finding(subject, clause, style_of(found)))
     whole = result.comparison("throughput", "pruned", "stock")
     if whole is not None:

@@ -24,7 +24,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "accuracy": ("accuracy",),
     "multiply-adds": ("total_macs",),
     "throughput": ("throughput",),
-    "latency": ("latency_p50", "latency"),
+    "latency": ("latency",),
     "memory": ("inference_memory_cuda_run", "inference_memory_run"),
     "energy": ("energy_gross",),
 }
@@ -53,7 +53,7 @@ def overview_table(results: Iterable[Result]) -> Table | None:
         "Pruned against unpruned on the same engine: accuracy as a difference in points, all else"
         " as the ratio pruned / unpruned. In brackets: 95 % confidence intervals.",
         "Better and worse: the interval excludes “no change”. No difference shown: it does not."
-        " Not judged: there is no interval, because runs were too few.",
+        " Not judged: runs were too few for an interval, or the figure is modelled.",
     ]
     return Table("overview", "All results at a glance", columns, rows, notes)
 

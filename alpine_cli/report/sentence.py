@@ -3,7 +3,8 @@
     speeds and times    a factor             1.42× faster (95 % CI 1.38–1.46)
     costs               per cent             30.2 % less memory (95 % CI 28.0–32.5 %)
     metrics             points               0.4 points lower (95 % CI −1.2 to −0.1)
-    interval covers 1   no claim             no difference shown (95 % CI 0.98–1.03)
+    interval covers 1   no claim             no difference shown (95 % CI of the ratio 0.98–1.03)
+    modelled            no verdict           −15.9 % (95 % CI −24.0 to −7.1), not judged: …
     too few runs        no interval, and why 1.42× faster, not judged (no interval: 2 run(s), …)
 
 The baseline is not named: whoever prints the sentence says what is set against what. Digits are
@@ -63,10 +64,17 @@ def sentence(comparison: Comparison) -> str:
     if comparison.interval is not None:
         bounds = [comparison.interval.low, comparison.interval.high]
         level = f"{100 * comparison.interval.level:g} % CI"
+    if bounds and comparison.verdict == "not judged" and comparison.reason:
+        changes = [100 * (bound - 1) for bound in (ratio, *bounds)]
+        value, low, high = (f"{change:+.1f}".replace("-", "−") for change in changes)
+        return f"{value} % ({level} {low} to {high}), not judged: {comparison.reason}"
     if comparison.figure.startswith(_SPEEDS):
         told = _factor(ratio, bounds, level)
     elif comparison.figure.startswith(_TIMES):
-        told = _factor(1 / ratio, [1 / bound for bound in reversed(bounds)], level)
+        if _covers(bounds):
+            told = _undecided(bounds, level)
+        else:
+            told = _factor(1 / ratio, [1 / bound for bound in reversed(bounds)], level)
     else:
         told = _share(comparison.figure, ratio, bounds, level)
     if bounds or comparison.reason is None or comparison.reason.startswith("deterministic"):
@@ -74,11 +82,22 @@ def sentence(comparison: Comparison) -> str:
     return f"{told}, not judged ({comparison.reason})"
 
 
+def _covers(bounds: Sequence[float]) -> bool:
+    return bool(bounds) and bounds[0] <= 1 <= bounds[1]
+
+
+def _undecided(bounds: Sequence[float], level: str) -> str:
+    """With the interval of the ratio itself, variant over baseline, as tables print it."""
+    digits = _digits(bounds, 1.0, 2)
+    return (
+        f"no difference shown ({level} of the ratio {bounds[0]:.{digits}f}–{bounds[1]:.{digits}f})"
+    )
+
+
 def _factor(speed: float, bounds: Sequence[float], level: str) -> str:
     """`speed` and its bounds are those of the variant in units of the baseline's."""
-    if bounds and bounds[0] <= 1 <= bounds[1]:
-        digits = _digits(bounds, 1.0, 2)
-        return f"no difference shown ({level} {bounds[0]:.{digits}f}–{bounds[1]:.{digits}f})"
+    if _covers(bounds):
+        return _undecided(bounds, level)
     if speed == 1:
         return "as fast"
     word = "faster"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from alpine_cli.measure.statistics import (
+    MODELLED,
     aggregate,
     compare,
     compare_all,
@@ -257,6 +260,34 @@ def test_measured_is_not_set_against_modelled() -> None:
     )
     assert found.ratio is None
     assert "modelled" in (found.reason or "")
+
+
+def test_a_modelled_figure_has_an_interval_but_no_verdict() -> None:
+    runs = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98]
+    sides = [
+        make_figure("pruned", [0.5 * run for run in runs], provenance="modelled"),
+        make_figure("unpruned", runs[::-1], provenance="modelled"),
+    ]
+    found = compare(*sides)
+    assert found.interval is not None
+    assert found.interval.high < 1
+    assert (found.verdict, found.reason) == ("not judged", MODELLED)
+
+
+def test_the_interval_is_the_one_that_the_documentation_writes_out() -> None:
+    a, b = [2.0, 2.2, 1.9, 2.1, 2.3, 2.0], [1.0, 1.3, 0.9, 1.1, 1.0, 1.2]
+    n, mean_a, mean_b = len(a), sum(a) / len(a), sum(b) / len(b)
+    d = [x / mean_a - y / mean_b for x, y in zip(a, b, strict=True)]
+    s = math.sqrt(sum((each - sum(d) / n) ** 2 for each in d) / (n * (n - 1)))
+    factor = math.exp(stats.t.ppf(0.975, n - 1) * s)
+    found = ratio_interval(a, b)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx(
+        (mean_a / mean_b / factor, mean_a / mean_b * factor)
+    )
+    rates = ratio_interval([1 / x for x in a], [1 / y for y in b], "harmonic_mean")
+    assert rates is not None
+    assert (1 / rates.high, 1 / rates.low) == pytest.approx((found.low, found.high))
 
 
 def test_a_formula_is_judged_without_an_interval() -> None:

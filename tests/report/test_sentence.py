@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from alpine_cli.measure.statistics import judge
 from alpine_cli.report.sentence import sentence
-from alpine_cli.results import Better, Comparison, Interval
+from alpine_cli.results import Better, Comparison, Interval, Verdict
 
 
 def compared(
@@ -20,6 +20,7 @@ def compared(
     high: float | None = None,
     better: Better = "higher",
     reason: str | None = None,
+    verdict: Verdict | None = None,
 ) -> Comparison:
     interval = None
     if low is not None and high is not None:
@@ -31,7 +32,7 @@ def compared(
         better=better,
         ratio=ratio,
         interval=interval,
-        verdict=judge(interval, better),
+        verdict=verdict or judge(interval, better),
         reason=reason,
         method="x",
     )
@@ -42,10 +43,17 @@ def compared(
     [
         (compared("throughput", 1.42, 1.38, 1.46), "1.42× faster (95 % CI 1.38–1.46)"),
         (compared("training_throughput", 0.8, 0.75, 0.85), "1.25× slower (95 % CI 1.18–1.33)"),
-        (compared("throughput", 1.01, 0.98, 1.03), "no difference shown (95 % CI 0.98–1.03)"),
+        (
+            compared("throughput", 1.01, 0.98, 1.03),
+            "no difference shown (95 % CI of the ratio 0.98–1.03)",
+        ),
         # A time that falls to 0.5 is a speed that doubles; its bounds change places.
         (compared("latency_p99", 0.5, 0.4, 0.625, "lower"), "2.00× faster (95 % CI 1.60–2.50)"),
-        (compared("latency", 1.25, 1.0, 1.6, "lower"), "no difference shown (95 % CI 0.62–1.00)"),
+        # Undecided, the interval is that of the ratio, as tables have it: not of a speed.
+        (
+            compared("latency", 1.25, 1.0, 1.6, "lower"),
+            "no difference shown (95 % CI of the ratio 1.00–1.60)",
+        ),
         (
             compared("inference_memory_run", 0.698, 0.675, 0.72, "lower"),
             "30.2 % less memory (95 % CI 28.0–32.5 %)",
@@ -70,6 +78,10 @@ def compared(
         (
             compared("energy_gpu", None, reason="pruned: no GPU in use"),
             "not compared (pruned: no GPU in use)",
+        ),
+        (
+            compared("energy_gross", 0.84, 0.76, 0.93, "lower", "modelled", "not judged"),
+            "−16.0 % (95 % CI −24.0 to −7.0), not judged: modelled",
         ),
         (compared("something_new", 2.0, 1.9, 2.1), "100.0 % higher (95 % CI 90.0–110.0 %)"),
     ],
