@@ -346,7 +346,11 @@ def main() -> None:
     kept: dict[str, Any] = {
         "command": command_line(sys.argv),
         "rows": [asdict(row) for row in rows],
-        "results": [result.model_dump(mode="json") for result in results],
+        # Figures follow from predictions and rows; a hundred settings of them would be megabytes.
+        "results": [
+            result.model_dump(mode="json", exclude={"figures", "comparisons", "series"})
+            for result in results
+        ],
     }
     write_atomic(stem.with_suffix(".json"), json.dumps(kept, ensure_ascii=False, indent=1) + "\n")
     write_atomic(stem.with_suffix(".md"), text)
