@@ -1,4 +1,4 @@
-"""`alpine tune`: the cheapest pruning that costs no more than so many points, with confidence."""
+"""`alpine tune`: the cheapest pruning within a bound of loss, or the best one within a budget."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ from alpine_cli.cli._grid import (
     show_progress,
     tell_size,
 )
-from alpine_cli.errors import MeasurementError
+from alpine_cli.cli._tuned import sentences
+from alpine_cli.errors import ConfigError, MeasurementError
 
 if TYPE_CHECKING:
     from alpine_cli.measure.tuning import Tuned
@@ -44,9 +45,29 @@ __all__ = ["tune"]
 def tune(
     checkpoint: CheckpointOption,
     max_drop: Annotated[
-        float,
+        float | None,
         typer.Option("--max-drop", help="Points of the metric that may be lost against unpruned."),
-    ],
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget", help="Instead: the share of unpruned's multiply-adds to spend, e.g. 0.25."
+        ),
+    ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(
+            "--latency", help="Instead: the median latency to stay within, batch size 1, e.g. 20ms."
+        ),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit",
+            help="Minutes for the search within a budget (default: 30); its closing passes and the"
+            " test come on top.",
+        ),
+    ] = None,
     metric: MetricOption = "accuracy",
     confidence: Annotated[
         float, typer.Option("--confidence", help="That the chosen setting loses no more.")
@@ -79,27 +100,45 @@ def tune(
     force: ForceOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Find the cheapest pruning that loses at most --max-drop points, and show that it does.
+    """Find the cheapest pruning within --max-drop, or the most accurate within a budget.
 
-    Settings are tried on validation data, for each choice of rule, layers
-    and merge from the gentlest on, until one may lose more than allowed. A
-    setting passes if the upper confidence bound of its drop is within
-    --max-drop; the order is fixed beforehand and the choices share the
-    error, so the confidence holds for the whole search. Few samples can
+    --max-drop: settings are tried on validation data, for each choice of
+    rule, layers and merge from the gentlest on, until one may lose more than
+    allowed. A setting passes if the upper confidence bound of its drop is
+    within --max-drop; the order is fixed beforehand and the choices share
+    the error, so the confidence holds for the whole search. Few samples can
     show little: half a point takes about a thousand.
+
+    --budget and --latency: every choice of rule, layers and merge is given
+    the strength that just fits; all run on a few samples, the better half on
+    twice as many, and so on. Exit code 2 if the budget cannot be reached: the
+    least is told.
 
         alpine tune --checkpoint ckpt.pt --max-drop 0.5 --output tuned.pt
 
-        alpine tune --checkpoint ckpt.pt --max-drop 1 --metric f1 --layers even --layers 0,1,2
+        alpine tune --checkpoint ckpt.pt --budget 0.25 --output tuned.pt
 
-    The chosen setting is then tried once on test data. Exit code 1: no
-    setting qualifies; the result is kept, no checkpoint is written.
+        alpine tune --checkpoint ckpt.pt --latency 20ms --time-limit 10
+
+    The chosen setting is then tried once on test data, within a budget beside
+    truncation of the input at the same budget. Exit code 1: no setting
+    qualifies; the result is kept, no checkpoint is written.
     """
     check_metric(metric)
-    from alpine_cli.measure.grid_options import TUNE, choose_grid
+    if sum(one is not None for one in (max_drop, budget, latency)) != 1:
+        raise ConfigError("give exactly one of --max-drop, --budget and --latency")
+    if max_drop is not None and time_limit is not None:
+        raise ConfigError("--time-limit: is for --budget and --latency")
+    from alpine_cli.measure.budgeting import Budget, parse_latency, tune_to_budget
+    from alpine_cli.measure.grid_options import BUDGET, TUNE, choose_grid
+    from alpine_cli.measure.options import MeasureOptions
+    from alpine_cli.measure.session import check_output
+    from alpine_cli.measure.tuning import Aim, refuse_output, write_tuned
+    from alpine_cli.measure.tuning import tune as search
+    from alpine_cli.result_files import write_result
 
     grid = choose_grid(
-        TUNE,
+        BUDGET if max_drop is None else TUNE,
         rules=rules,
         alphas=alphas,
         keeps=keeps,
@@ -109,13 +148,12 @@ def tune(
         protect=protect,
         without=("random", "first"),
     )
-    from alpine_cli.measure.options import MeasureOptions
-    from alpine_cli.measure.session import check_output
-    from alpine_cli.measure.tuning import Aim, closest, refuse_output, write_tuned
-    from alpine_cli.measure.tuning import tune as search
-    from alpine_cli.result_files import write_result
-
-    aim = Aim(metric, max_drop / 100, confidence)
+    milliseconds = None if latency is None else parse_latency(latency)
+    aim = (
+        Budget(metric, budget, milliseconds, 30.0 if time_limit is None else time_limit)
+        if max_drop is None
+        else Aim(metric, max_drop / 100, confidence)
+    )
     check_output(results)
     refuse_output(checkpoint, output, force)
     options = MeasureOptions(
@@ -131,7 +169,11 @@ def tune(
         seed=seed,
     )
     with show_progress("tune", results) as on_progress:
-        tuned = search(options, grid, aim, results, on_progress=on_progress, on_planned=tell_size)
+        told: dict[str, Any] = {"on_progress": on_progress, "on_planned": tell_size}
+        if isinstance(aim, Budget):
+            tuned = tune_to_budget(options, grid, aim, results, **told)
+        else:
+            tuned = search(options, grid, aim, results, **told)
     written = [write_result(found, results) for found in (tuned.search, tuned.test) if found]
     if tuned.chosen is not None and output is not None:
         write_tuned(tuned, output, force=force)
@@ -143,13 +185,21 @@ def tune(
     for path in written:
         error_console().print(f"written: {path}", markup=False, highlight=False, soft_wrap=True)
     if tuned.chosen is None:
-        told = "\n  ".join(closest(tuned.search))
-        raise MeasurementError(
-            f"no setting is shown to lose at most {max_drop:g} points of {metric} with"
-            f" {confidence:.0%} confidence, so nothing was chosen:\n  {told}\n"
-            "Raise --max-drop, --alphas or --keeps, try fewer --rules or --layers, or give it more"
-            " validation samples"
-        )
+        raise MeasurementError(_nothing_chosen(tuned))
+
+
+def _nothing_chosen(tuned: Tuned) -> str:
+    from alpine_cli.measure.tuning import closest
+
+    settings = tuned.search.settings
+    told = "\n  ".join(closest(tuned.search))
+    return (
+        f"no setting is shown to lose at most {100 * settings['max_drop']:g} points of"
+        f" {settings['metric']} with {settings['confidence']:.0%} confidence, so nothing was"
+        f" chosen:\n  {told}\n"
+        "Raise --max-drop, --alphas or --keeps, try fewer --rules or --layers, or give it more"
+        " validation samples"
+    )
 
 
 def _print(tuned: Tuned) -> None:
@@ -159,50 +209,11 @@ def _print(tuned: Tuned) -> None:
     table = front_table(tuned.search)
     if table is not None:
         print_table(table, out)
-    for line in _sentences(tuned):
+    for line in sentences(tuned):
         out.print(line, markup=False, highlight=False)
     for result in filter(None, (tuned.search, tuned.test)):
         for caution in result.cautions:
             error_console().print(f"mind: {caution}", style="yellow", markup=False, highlight=False)
-
-
-def _sentences(tuned: Tuned) -> list[str]:
-    """What was chosen, what is known of it, and what test data says."""
-    if tuned.chosen is None:
-        return []
-    name, settings = tuned.chosen.name, tuned.search.settings
-    metric = str(settings["metric"])
-    drop = tuned.search.comparison(metric, name, "unpruned")
-    bound = tuned.search.figure("drop_bound", name)
-    macs = tuned.search.comparison("total_macs", name, "unpruned")
-    assert drop is not None
-    assert drop.difference is not None
-    assert bound is not None
-    assert bound.value is not None
-    assert macs is not None
-    assert macs.ratio is not None
-    lines = [
-        f"chosen: {name}. {macs.ratio:.0%} of the multiply-adds of unpruned; on"
-        f" {tuned.search.subject.split} {metric} changes by {100 * drop.difference:+.2f} points"
-        f" and, with {settings['confidence']:.0%} confidence over the whole search, falls by no"
-        f" more than {100 * bound.value:.2f}."
-    ]
-    if tuned.test is None:
-        lines.append("There is no test data to confirm it on.")
-        return lines
-    tested = tuned.test.comparison(metric, name, "unpruned")
-    if tested is not None and tested.difference is not None:
-        between = tested.difference_interval
-        within = (
-            ""
-            if between is None
-            else (f" (95 % CI {100 * between.low:+.2f} to {100 * between.high:+.2f})")
-        )
-        lines.append(
-            f"test, touched once: {metric} changes by {100 * tested.difference:+.2f} points{within}"
-            f" on {tuned.test.subject.samples:,} samples."
-        )
-    return lines
 
 
 def _as_json(tuned: Tuned, output: Path | None) -> dict[str, Any]:

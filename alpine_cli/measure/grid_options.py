@@ -15,6 +15,7 @@ from alpine_cli.measure.grid import TRUNCATE, Family, GridOptions
 from alpine_cli.pruning.config import SHARE_RULES, Merge, Protect, Rule, Score
 
 __all__ = [
+    "BUDGET",
     "SWEEP",
     "TUNE",
     "choose_grid",
@@ -51,6 +52,16 @@ TUNE: tuple[Family, ...] = (
     Family("first", _FINE_SHARES, merges=("none",)),
 )
 """For a walk from the gentle end: few chains, for they share the error; many steps in each."""
+
+BUDGET: tuple[Family, ...] = (
+    Family("top", (), ("all", "even", "0"), ("nearest", "mean"), ("received", "cls")),
+    Family("bipartite", (), ("all", "even"), ("nearest",)),
+    Family("floor", (), ("all",), ("mean", "nearest")),
+    Family("band", (), _NAMED),
+    Family("random", ()),
+    Family("first", (), merges=("none",)),
+)
+"""Strengths are fitted to the budget; "0" prunes once, before most of the work."""
 
 # Rules that an option has a meaning for.
 _TAKERS: Mapping[str, tuple[str, ...]] = {

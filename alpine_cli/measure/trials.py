@@ -24,14 +24,15 @@ from alpine_cli.measure.accuracy import compare_predictions, metric_figures, pre
 from alpine_cli.measure.analytic import Layout, analytic_cost, head_macs
 from alpine_cli.measure.cost import EncoderShape
 from alpine_cli.measure.grid import Setting
-from alpine_cli.measure.lengths import layer_lengths, mean_length_series
+from alpine_cli.measure.lengths import LayerLengths, layer_lengths, mean_length_series
+from alpine_cli.measure.planned import planned_lengths
 from alpine_cli.measure.statistics import compare, mean_interval, spread
 from alpine_cli.measure.workload import Batch, LoadedVariant, Workload
 from alpine_cli.pruning.apply import prune
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.patch.registry import find_base_model
 from alpine_cli.results import Comparison, Figure, Part, Predictions, Series
-from alpine_cli.tasks.batching import BatchLimit
+from alpine_cli.tasks.batching import BatchLimit, grouped_by_length
 from alpine_cli.tasks.encoding import cut
 
 __all__ = ["BASELINE", "Trial", "TrialRunner", "part_of", "settings_from", "settings_to"]
@@ -41,7 +42,7 @@ BASELINE = "unpruned"
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting on every sample of the split.
+    """One setting on every sample of the split, or on some of them.
 
     Attributes:
         name: of the setting.
@@ -59,6 +60,26 @@ class Trial:
     def answers(self) -> NDArray[np.int64]:
         """(samples,) predicted labels."""
         return np.array([int(digit) for digit in self.predicted], dtype=np.int64)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Trial], samples: Sequence[int]) -> Trial:
+        """Trials of one setting on parts of the split as one, in the order of the split.
+
+        Args:
+            parts: at least one.
+            samples: places in the split of the samples of all parts, one part after the other.
+        """
+        order = np.argsort(samples)
+        predicted = "".join(part.predicted for part in parts)
+        macs = [cost for part in parts for cost in part.macs]
+        curves = np.array([part.mean_length["y"] for part in parts])
+        means = np.average(curves, axis=0, weights=[len(part.macs) for part in parts])
+        return cls(
+            name=parts[0].name,
+            predicted="".join(predicted[i] for i in order),
+            macs=[macs[i] for i in order],
+            mean_length={**parts[0].mean_length, "y": means.tolist()},
+        )
 
 
 @dataclass
@@ -95,7 +116,7 @@ class TrialRunner:
         self._shape = EncoderShape.from_config(base.config)
         self._head = head_macs(self.variant, family.layers(base), 0)
         self._limit = workload.request.batch_limit
-        self._flops_batches = [batch.indices for batch in self.variant.batches(flops_limit, seed=0)]
+        self.flops_limit = flops_limit
         self._folder = folder
 
     def variant_of(self, setting: Setting) -> LoadedVariant:
@@ -109,35 +130,59 @@ class TrialRunner:
             encoded = cut(encoded, setting.max_length)
         return replace(self.variant, name=setting.name, pruning=setting.pruning, encoded=encoded)
 
-    def run(self, setting: Setting) -> Trial:
-        """The trial of a setting: the one kept, or else run now and kept."""
-        place = self._place(setting)
+    def planned_macs(self, setting: Setting) -> NDArray[np.float64] | None:
+        """(samples,) multiply-adds as `run` would find them; None where they take a run."""
+        variant = self.variant_of(setting)
+        lengths = planned_lengths(variant.encoded.rows, setting.pruning, self._layers)
+        return None if lengths is None else self._macs(variant, lengths)
+
+    def run(self, setting: Setting, samples: Sequence[int] | None = None) -> Trial:
+        """The trial of a setting: the one kept, or else run now and kept.
+
+        Args:
+            setting: what to run.
+            samples: places in the split; None takes all.
+        """
+        place = self._place(setting, samples)
         if place is not None and (kept := _read(place)) is not None:
             return kept
-        trial = self._try(setting)
+        trial = self._try(setting) if samples is None else self._try_some(setting, samples)
         if place is not None:
             write_atomic(place, json.dumps(asdict(trial), allow_nan=False))
         return trial
+
+    def _try_some(self, setting: Setting, samples: Sequence[int]) -> Trial:
+        whole = self.variant
+        self.variant = replace(whole, encoded=whole.encoded.subset(samples))
+        try:
+            return self._try(setting)
+        finally:
+            self.variant = whole
 
     def _try(self, setting: Setting) -> Trial:
         answering = _Answering(**vars(self.variant_of(setting)))
         lengths = layer_lengths(answering, self._limit, self._layers)
         if not answering.predicted:  # nothing is pruned, so lengths took no pass
             predict(answering, self._limit)
-        cost = analytic_cost(
-            self._shape, lengths, self._flops_batches, Layout.of(answering), head=self._head
-        )
+        count = len(answering.encoded)
         return Trial(
             name=setting.name,
-            predicted="".join(str(answering.predicted[i]) for i in range(len(self.labels))),
-            macs=cost.total.tolist(),
+            predicted="".join(str(answering.predicted[i]) for i in range(count)),
+            macs=self._macs(answering, lengths).tolist(),
             mean_length=mean_length_series(setting.name, lengths).model_dump(mode="json"),
         )
 
-    def _place(self, setting: Setting) -> Path | None:
+    def _macs(self, variant: LoadedVariant, lengths: LayerLengths) -> NDArray[np.float64]:
+        batches = grouped_by_length(variant.encoded, self.flops_limit)
+        return analytic_cost(
+            self._shape, lengths, batches, Layout.of(variant), head=self._head
+        ).total
+
+    def _place(self, setting: Setting, samples: Sequence[int] | None) -> Path | None:
         if self._folder is None:
             return None
-        text = json.dumps([setting.pruning.to_dict(), setting.max_length], sort_keys=True)
+        asked = [setting.pruning.to_dict(), setting.max_length, samples and list(samples)]
+        text = json.dumps(asked, sort_keys=True)
         digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
         return self._folder / f"trial-{digest}.part"
 

@@ -1,4 +1,4 @@
-"""The search of `alpine tune` from outside: check input, search, test once, write the checkpoint.
+"""The search of `alpine tune --max-drop` from outside: check, search, test once, write.
 
     valid ─▶ worker `tune` ─▶ Result of kind "tune" (split valid)  ─▶ nothing chosen: done
                                       │ chosen
@@ -40,7 +40,18 @@ from alpine_cli.measure.trials import BASELINE, settings_to
 from alpine_cli.measure.tune import DROP, samples_needed
 from alpine_cli.results import Caution, Environment, Part, Result
 
-__all__ = ["Aim", "Tuned", "closest", "refuse_output", "tune", "write_tuned"]
+__all__ = [
+    "Aim",
+    "Tuned",
+    "closest",
+    "on_test_data",
+    "plan_tuning",
+    "refuse_output",
+    "tune",
+    "tuning_cautions",
+    "tuning_result",
+    "write_tuned",
+]
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ def tune(
         BadInput, PruningError: nothing was run; a missing validation split is told as such.
         MeasurementError: a worker died, or there is no cost formula for the model.
     """
-    plan, settings, checkpoint = _plan(options, grid)
+    plan, settings, checkpoint = plan_tuning(options, grid)
     if on_planned is not None:
         on_planned(f"{sizes_of(settings)} at most; {plan.subject.samples:,} samples each")
     options = plan.options
@@ -129,16 +140,19 @@ def tune(
     }
     tried = {figure.variant for figure in part.figures}
     run = [setting for setting in settings if setting.name in tried]
-    part = part.merged(Part(cautions=[*plan.cautions, *_cautions(options, chosen)]))
-    search = _result(plan, part, run, about, environment, session)
+    part = part.merged(Part(cautions=[*plan.cautions, *tuning_cautions(options, chosen)]))
+    search = tuning_result(plan, part, run, about, environment, session)
     test = None
     if chosen is not None and options.split != "test":
-        test = _on_test(replace(options, split="test"), chosen, about, session, on_progress)
+        test = on_test_data(replace(options, split="test"), [chosen], about, session, on_progress)
     discard(folder)
     return Tuned(search, chosen, test, checkpoint)
 
 
-def _plan(options: MeasureOptions, grid: GridOptions) -> tuple[Plan, list[Setting], Checkpoint]:
+def plan_tuning(
+    options: MeasureOptions, grid: GridOptions
+) -> tuple[Plan, list[Setting], Checkpoint]:
+    """See `plan_grid`; a missing validation split is told as such, and truncation refused."""
     if any(family.rule == TRUNCATE for family in grid.families):
         raise ConfigError(
             f"--rules: {TRUNCATE} is no pruning that a checkpoint holds; `alpine sweep` tries it"
@@ -154,19 +168,18 @@ def _plan(options: MeasureOptions, grid: GridOptions) -> tuple[Plan, list[Settin
         ) from error
 
 
-def _on_test(
+def on_test_data(
     options: MeasureOptions,
-    chosen: Setting,
+    settings: list[Setting],
     about: dict[str, Any],
     session: str,
     on_progress: OnProgress | None,
 ) -> Result | None:
-    """The chosen setting and `unpruned` on test data; None where there is none."""
+    """These settings and `unpruned` on test data; None where there is none."""
     try:
         plan = plan_unpruned(options)
     except DataError:
         return None
-    settings = [chosen]
     environment = describe_environment(threads=options.threads, seed=options.seed)
     request = {
         "workload": plan.request.model_dump(mode="json"),
@@ -178,10 +191,10 @@ def _on_test(
     }
     answer = run_isolated("sweep", request, threads=options.threads, on_progress=on_progress)
     part = Part.model_validate(answer)
-    return _result(plan, part, settings, about, environment, session)
+    return tuning_result(plan, part, settings, about, environment, session)
 
 
-def _result(
+def tuning_result(
     plan: Plan,
     part: Part,
     settings: list[Setting],
@@ -189,6 +202,7 @@ def _result(
     environment: Environment,
     session: str,
 ) -> Result:
+    """A result of kind "tune"."""
     return Result(
         **dict(part),
         session=session,
@@ -201,7 +215,8 @@ def _result(
     )
 
 
-def _cautions(options: MeasureOptions, chosen: Setting | None) -> list[Caution]:
+def tuning_cautions(options: MeasureOptions, chosen: Setting | None) -> list[Caution]:
+    """What to mind of a choice on this split."""
     if options.split != "test" or chosen is None:
         return []
     return [

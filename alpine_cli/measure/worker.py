@@ -27,6 +27,7 @@ MEASURES: dict[str, str] = {
     "accuracy": "alpine_cli.measure.accuracy:measure_accuracy",
     "anatomy": "alpine_cli.measure.anatomy:measure_anatomy",
     "batch_size": "alpine_cli.measure.batch_size:try_batch",
+    "budget": "alpine_cli.measure.budget:measure_budget",
     "energy": "alpine_cli.measure.energy:measure_energy",
     "flops": "alpine_cli.measure.flops:measure_flops",
     "memory": "alpine_cli.measure.memory:measure_memory",

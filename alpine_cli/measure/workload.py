@@ -47,6 +47,7 @@ __all__ = [
     "build_from",
     "evenly_over_lengths",
     "evenly_spaced",
+    "grouped_by_length",
     "load_samples",
     "load_workload",
     "synchronise",

@@ -90,6 +90,15 @@ class EncodedSplit:
         """Tokens of sample `index`, over all its functions."""
         return sum(len(row) for row in self.rows[index])
 
+    def subset(self, indices: Sequence[int]) -> EncodedSplit:
+        """These samples, in this order."""
+        return EncodedSplit(
+            rows=[self.rows[i] for i in indices],
+            labels=[self.labels[i] for i in indices],
+            ids=[self.ids[i] for i in indices],
+            truncated=self.truncated,
+        )
+
     def longest_row(self, index: int) -> int:
         """Tokens of the longest function of sample `index`: what padding is paid for."""
         return max(len(row) for row in self.rows[index])

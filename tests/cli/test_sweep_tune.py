@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from alpine_cli.checkpoint import load_checkpoint
-from alpine_cli.measure import sweep, tuning, worker
+from alpine_cli.measure import budgeting, sweep, tuning, worker
 from alpine_cli.measure.trials import TrialRunner
 from alpine_cli.result_files import read_results
 from alpine_cli.results import Result
@@ -58,6 +58,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     monkeypatch.setattr(sweep, "run_isolated", run)
     monkeypatch.setattr(tuning, "run_isolated", run)
+    monkeypatch.setattr(budgeting, "run_isolated", run)
     return seen
 
 
@@ -165,6 +166,64 @@ def test_tune_chooses_on_valid_tests_once_and_writes_a_copy(
     assert subject.read_bytes() == before
 
 
+def test_tune_spends_a_budget_and_tests_beside_truncation(
+    subject: Path, run_alpine: Run, tmp_path: Path, asked: list[tuple[str, str]]
+) -> None:
+    tuned = tmp_path / "tuned.pt"
+    outcome = run_alpine(
+        *("tune", "--checkpoint", subject, "--budget", 0.6, *QUICK, "--output", tuned),
+        *("--rules", "top,first", "--layers", "all", "--scores", "received"),
+        *("--results", tmp_path / "results"),
+    )
+    assert outcome.exit_code == 0, outcome.stderr
+    assert asked == [("budget", "valid"), ("sweep", "test")]
+    assert "3 chains to be fitted to the budget; 20 samples" in outcome.stderr
+    results, _ = read_results(tmp_path / "results")
+    by_split = {result.subject.split: result for result in results}
+    found = by_split["valid"]
+    chosen, truncation = found.settings["chosen"], found.settings["truncation"]
+    shares = {
+        name: found.comparison("total_macs", name, "unpruned").ratio  # type: ignore[union-attr]
+        for name in set(found.variants) - {"unpruned"}
+    }
+    assert len(shares) >= 4
+    assert all(share <= 0.6 for share in shares.values() if share is not None)
+    assert shares[chosen] is not None
+    tested = by_split["test"]
+    assert set(tested.variants) == {"unpruned", chosen, truncation}
+    assert tested.comparison("accuracy", chosen, truncation) is not None
+    assert load_checkpoint(tuned).pruning == found.variants[chosen].pruning
+    assert load_checkpoint(tuned).encoding == load_checkpoint(subject).encoding
+    assert f"chosen: {chosen}" in outcome.stdout
+    assert f"Against {truncation}" in outcome.stdout
+    assert not (tmp_path / "results" / ".partial").exists()
+
+
+def test_a_budget_below_what_can_be_reached_names_the_least(
+    subject: Path, run_alpine: Run, tmp_path: Path
+) -> None:
+    outcome = run_alpine(
+        *("tune", "--checkpoint", subject, "--budget", 0.01, *QUICK, "--rules", "top"),
+        *("--layers", "even", "--results", tmp_path / "results"),
+    )
+    assert outcome.exit_code == 2
+    assert "--budget: nothing of the grid gets by with 0.01" in outcome.stderr
+    assert "the least is 0." in outcome.stderr
+    assert list(tmp_path.glob("results/*.json")) == []
+
+
+def test_tune_keeps_to_a_latency(subject: Path, run_alpine: Run, tmp_path: Path) -> None:
+    outcome = run_alpine(
+        *("tune", "--checkpoint", subject, "--latency", "10s", *QUICK, "--limit", 6),
+        *("--rules", "first", "--keeps", "0.7,0.5", "--json", "--results", tmp_path),
+    )
+    assert outcome.exit_code == 0, outcome.stderr
+    search = json.loads(outcome.stdout)["search"]
+    assert search["settings"]["latency_ms"] == 10_000
+    timed = {figure["variant"] for figure in search["figures"] if figure["name"] == "latency_p50"}
+    assert timed == {"unpruned", "all first 70% none", "all first 50% none"}
+
+
 def test_tune_says_when_nothing_qualifies_and_exits_1(
     subject: Path, run_alpine: Run, tmp_path: Path, asked: list[tuple[str, str]]
 ) -> None:
@@ -224,6 +283,12 @@ def test_without_validation_data_tune_refuses(
         ("sweep", ("--metric", "bleu"), "--metric"),
         ("sweep", ("--picture", "front.gif"), "--picture"),
         ("sweep", ("--data", "nowhere"), "nowhere"),
+        ("tune", (), "exactly one of --max-drop, --budget and --latency"),
+        ("tune", ("--max-drop", "1", "--budget", "0.5"), "exactly one of"),
+        ("tune", ("--max-drop", "1", "--time-limit", "5"), "--time-limit"),
+        ("tune", ("--budget", "1.5"), "--budget"),
+        ("tune", ("--budget", "0.5", "--time-limit", "0"), "--time-limit"),
+        ("tune", ("--latency", "soon"), "--latency"),
         ("tune", ("--max-drop", "0"), "--max-drop"),
         ("tune", ("--max-drop", "1", "--confidence", "1"), "--confidence"),
         ("tune", ("--max-drop", "1", "--metric", "loss"), "--metric"),

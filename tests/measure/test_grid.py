@@ -29,6 +29,7 @@ from alpine_cli.measure.trials import TrialRunner
 from alpine_cli.measure.workload import load_workload
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.errors import PruningError
+from alpine_cli.tasks.batching import BatchLimit
 
 
 def grid(*families: Family, protects: tuple[str, ...] = ("special",), **how: Any) -> list[Any]:
@@ -122,7 +123,7 @@ def test_names_tell_all_settings_apart(rows: list[Family], protects: tuple[str, 
 @pytest.fixture(scope="module")
 def runner(subject: tuple[Path, Path]) -> TrialRunner:
     options = MeasureOptions(subject[0], batch_size=24, device="cpu", threads=1)
-    return TrialRunner(load_workload(plan_unpruned(options).request), 1, None)
+    return TrialRunner(load_workload(plan_unpruned(options).request), BatchLimit(1), None)
 
 
 SCHEDULES = st.tuples(SHARES, SHARES).map(sorted)

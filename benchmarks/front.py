@@ -1,0 +1,369 @@
+"""Accuracy against multiply-adds of every rule, training-free, beside truncation at equal cost.
+
+    ALPINE_SHARED=../shared python -m benchmarks.front --checkpoint clone.pt \
+        --data ../shared/data/bcb --limit 400
+
+Runs `alpine sweep`'s machinery on the test split with a wider grid: all rules, several strengths
+each, and truncation at many lengths. Writes front-NAME.json, .md, .png and .svg. Multiply-adds are
+those of the lengths each layer really ran at. Interrupted, the same command goes on.
+
+Every setting is set against `unpruned` and against truncation at equal cost on the same samples:
+the shortest cut of the input that costs no less than the setting, so that the rival is never given
+fewer multiply-adds. Intervals are 95 % percentile bootstraps over samples. With several
+checkpoints (fine-tuning seeds of one model) a sample's outcome is averaged over them first: the
+interval is about samples, the range over seeds is told beside it.
+
+Nothing is chosen here: with so many settings the best of them is flattered. `--time` measures
+throughput of those on the Pareto front, in turns with unpruned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alpine_cli.files import write_atomic
+from alpine_cli.measure.bench import command_line
+from alpine_cli.measure.grid import TRUNCATE, Family
+from alpine_cli.measure.grid_options import choose_grid
+from alpine_cli.measure.options import MeasureOptions
+from alpine_cli.measure.pareto import pareto_front
+from alpine_cli.measure.sweep import run_sweep
+from alpine_cli.report.front import BASELINE, FrontPoint, front_points
+from alpine_cli.report.front_figure import draw_points
+from alpine_cli.report.pictures import slug
+from alpine_cli.results import Comparison, Interval, Result
+
+RESULTS = Path(__file__).parent / "results"
+_SHARES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4)
+GRID: tuple[Family, ...] = (
+    Family("band", (2.0, 1.5, 1.0, 0.75, 0.5, 0.25), ("odd", "even", "all"), ("mean",)),
+    Family("floor", (1.0, 0.75, 0.5, 0.25, 0.1, 0.05), merges=("mean", "nearest")),
+    Family("top", _SHARES, merges=("mean", "nearest"), scores=("received", "cls")),
+    Family("bipartite", _SHARES[:-1], merges=("nearest",)),
+    Family("random", _SHARES),
+    Family("first", _SHARES, merges=("none",)),
+    Family(
+        TRUNCATE,
+        (16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448),
+        optional=True,
+    ),
+)
+_RESAMPLES = 9999
+_WITHIN = 0.005
+"""Of accuracy: what counts as nothing lost in the closing lines."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A paired difference of accuracy, as a fraction, with its 95 % interval."""
+
+    difference: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.difference:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting, averaged over checkpoints.
+
+    Attributes:
+        setting: its name.
+        series: its rule, score and merge.
+        share: of the multiply-adds of unpruned.
+        macs: per sample.
+        accuracy: mean over checkpoints.
+        accuracies: of each checkpoint.
+        f1: mean over checkpoints.
+        unpruned: against unpruned; None for unpruned itself.
+        rival: truncation of equal cost; None where none is as dear.
+        truncation: against that.
+        throughput: over that of unpruned, (value, low, high); None where it was not measured.
+        on_front: whether no other setting is both cheaper and better.
+    """
+
+    setting: str
+    series: str
+    share: float
+    macs: float
+    accuracy: float
+    accuracies: list[float]
+    f1: float
+    unpruned: Change | None
+    rival: str | None
+    truncation: Change | None
+    throughput: tuple[float, float, float] | None
+    on_front: bool
+
+
+def paired(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: int = 0) -> Change:
+    """The mean of mine - theirs over samples, with a percentile bootstrap.
+
+    Resampling samples is drawing how often each of the few values that differences take occurs.
+
+    Args:
+        mine, theirs: (samples,) correctness, averaged over checkpoints.
+        seed: of the resampling.
+    """
+    values, counts = np.unique(np.round(mine - theirs, 9), return_counts=True)
+    n = int(counts.sum())
+    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=_RESAMPLES)
+    low, high = np.quantile(drawn @ values / n, [0.025, 0.975])
+    return Change(float((mine - theirs).mean()), float(low), float(high))
+
+
+def rows_of(results: Sequence[Result]) -> list[Row]:
+    """The settings of these sweeps, one per checkpoint, cheapest first.
+
+    Raises:
+        SystemExit: they are not of the same samples.
+    """
+    if len({result.predictions.labels for result in results if result.predictions}) != 1:
+        raise SystemExit("the checkpoints did not see the same samples")
+    by_name = [{point.name: point for point in front_points(result)} for result in results]
+    names = list(by_name[0])
+    points = {name: [known[name] for known in by_name] for name in names}
+    shares = {name: float(np.mean([p.share for p in points[name]])) for name in names}
+    right = {name: _correct(results, name) for name in names}
+    cuts = sorted((shares[name], name) for name in names if points[name][0].rule == TRUNCATE)
+    front = pareto_front([shares[n] for n in names], [float(right[n].mean()) for n in names])
+    rows = []
+    for place, name in enumerate(names):
+        mine = points[name]
+        rival = next((cut for share, cut in cuts if share >= shares[name]), None)
+        is_base, is_cut = name == BASELINE, mine[0].rule == TRUNCATE
+        rows.append(
+            Row(
+                setting=name,
+                series="" if is_base else mine[0].series,
+                share=shares[name],
+                macs=float(np.mean([point.macs for point in mine])),
+                accuracy=float(right[name].mean()),
+                accuracies=[point.value for point in mine],
+                f1=float(np.mean([_value(result, "f1", name) for result in results])),
+                unpruned=None if is_base else paired(right[name], right[BASELINE]),
+                rival=None if is_base or is_cut else rival,
+                truncation=None
+                if is_base or is_cut or rival is None
+                else paired(right[name], right[rival]),
+                throughput=_throughput(mine),
+                on_front=place in front,
+            )
+        )
+    return sorted(rows, key=lambda row: (row.share, -row.accuracy))
+
+
+def _correct(results: Sequence[Result], name: str) -> NDArray[np.float64]:
+    """(samples,) whether a setting's answer is right, averaged over checkpoints."""
+    right = []
+    for result in results:
+        saved = result.predictions
+        assert saved is not None
+        labels, answers = (np.array(list(text)) for text in (saved.labels, saved.predicted[name]))
+        right.append(labels == answers)
+    mean: NDArray[np.float64] = np.mean(right, axis=0)
+    return mean
+
+
+def _value(result: Result, figure: str, name: str) -> float:
+    found = result.figure(figure, name)
+    assert found is not None
+    assert found.value is not None
+    return found.value
+
+
+def _throughput(points: Sequence[FrontPoint]) -> tuple[float, float, float] | None:
+    """The ratio of the first checkpoint: cost does not hang on the seed of the weights."""
+    found = points[0].throughput
+    if found is None or found.ratio is None or found.interval is None:
+        return None
+    return found.ratio, found.interval.low, found.interval.high
+
+
+def averaged(rows: Sequence[Row], results: Sequence[Result]) -> list[FrontPoint]:
+    """The rows as points for the report's picture."""
+    points = {point.name: point for point in front_points(results[0], "accuracy")}
+    drawn = []
+    for row in rows:
+        point, change = points[row.setting], None
+        if row.unpruned is not None:
+            told = row.unpruned
+            change = Comparison(
+                figure="accuracy",
+                variant=row.setting,
+                baseline=BASELINE,
+                better="higher",
+                difference=told.difference,
+                difference_interval=Interval(
+                    low=told.low, high=told.high, method="percentile bootstrap over samples"
+                ),
+                verdict="not judged",
+                method="paired difference, averaged over checkpoints",
+            )
+        figure = point.figure.model_copy(update={"value": row.accuracy, "interval": None})
+        drawn.append(
+            replace(point, share=row.share, figure=figure, change=change, on_front=row.on_front)
+        )
+    return drawn
+
+
+def document(name: str, rows: Sequence[Row], results: Sequence[Result]) -> str:
+    """The table and the closing lines, in Markdown."""
+    subject, seeds = results[0].subject, len(results)
+    base = next(row for row in rows if row.setting == BASELINE)
+    timed = any(row.throughput for row in rows)
+    head = ["", "setting", "rule", "MACs, %", "accuracy, %", "F1, %", "against unpruned, points"]
+    head += ["truncation of equal cost", "against it, points"]
+    head += ["throughput / unpruned"] * timed
+    lines = [
+        f"# Front: {name}",
+        "",
+        f"{subject.model}, {subject.task}, {subject.data} {subject.split}, {subject.samples:,}"
+        f" samples, {seeds} checkpoint{'s' * (seeds > 1)}. Pruned at inference only, nothing"
+        f" re-trained. Unpruned: {_accuracy(base)} % at {base.macs / 1e6:,.0f} million"
+        " multiply-adds per sample. Brackets: 95 % bootstrap intervals of paired differences over"
+        " samples, not corrected for the number of settings. `*`: no other setting is both cheaper"
+        " and better.",
+        "",
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+    ]
+    for row in rows:
+        cells = [
+            "\\*" if row.on_front else "",
+            row.setting,
+            row.series,
+            f"{100 * row.share:.1f}",
+            _accuracy(row),
+            f"{100 * row.f1:.1f}",
+            str(row.unpruned or ""),
+            row.rival or "",
+            str(row.truncation or ""),
+        ]
+        if timed:
+            found = row.throughput
+            cells.append("" if found is None else "{:.2f} [{:.2f}, {:.2f}]".format(*found))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *closing(rows), ""])
+
+
+def _accuracy(row: Row) -> str:
+    told = f"{100 * row.accuracy:.1f}"
+    if len(row.accuracies) < 2:
+        return told
+    return f"{told} ({100 * min(row.accuracies):.1f}–{100 * max(row.accuracies):.1f})"
+
+
+def closing(rows: Sequence[Row]) -> list[str]:
+    """What the table says, per rule and over all; computed, so that it cannot drift from it."""
+    lines = [
+        f"Cheapest setting of each rule within {100 * _WITHIN:g} points of unpruned on these"
+        " samples (of the estimate; the interval stands in the table):",
+        "",
+    ]
+    series = dict.fromkeys(row.series for row in rows if row.series)
+    for one in series:
+        mine = [row for row in rows if row.series == one]
+        near = [row for row in mine if row.unpruned and row.unpruned.difference >= -_WITHIN]
+        told = "none of those tried"
+        if near:
+            told = f"{near[0].setting}, {100 * near[0].share:.1f} % of the multiply-adds"
+        lines.append(f"- {one}: {told}")
+    rivals = [row for row in rows if row.truncation is not None]
+    better = [row for row in rivals if row.truncation and row.truncation.low > 0]
+    worse = [row for row in rivals if row.truncation and row.truncation.high < 0]
+    lines += [
+        "",
+        f"Against truncation of equal cost: {len(better)} of {len(rivals)} settings are better,"
+        f" {len(worse)} worse, by intervals that leave out 0.",
+    ]
+    return lines
+
+
+def main() -> None:
+    """Run, print, write; see the head of this module."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--checkpoint", type=Path, action="append", required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--name", help="of the files; default: task and model")
+    parser.add_argument("--rules", help="of the grid, joined by commas; default: all")
+    parser.add_argument("--alphas")
+    parser.add_argument("--keeps")
+    parser.add_argument("--lengths")
+    parser.add_argument("--layers", action="append")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--device")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--time", action="store_true", help="measure throughput of the front")
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    how = {name: getattr(asked, name) for name in ("rules", "alphas", "keeps", "lengths", "layers")}
+    grid = choose_grid(GRID, **how)
+    results = []
+    for place, checkpoint in enumerate(asked.checkpoint):
+        options = MeasureOptions(
+            checkpoint=checkpoint,
+            data=asked.data,
+            split=asked.split,
+            limit=asked.limit,
+            batch_size=asked.batch_size,
+            device=asked.device,
+            threads=asked.threads,
+            runs=asked.runs,
+            min_seconds=5.0,
+            seed=asked.seed,
+        )
+        results.append(
+            run_sweep(
+                options,
+                grid,
+                asked.output,
+                time=asked.time and place == 0,
+                on_progress=_progress,
+                on_planned=lambda text: print(text, file=sys.stderr),
+            )
+        )
+    subject = results[0].subject
+    name = slug(asked.name or f"{subject.task} {asked.checkpoint[0].stem}")
+    rows = rows_of(results)
+    text = document(name, rows, results)
+    stem = asked.output / f"front-{name}"
+    kept: dict[str, Any] = {
+        "command": command_line(sys.argv),
+        "rows": [asdict(row) for row in rows],
+        # Figures follow from predictions and rows; a hundred settings of them would be megabytes.
+        "results": [
+            result.model_dump(mode="json", exclude={"figures", "comparisons", "series"})
+            for result in results
+        ],
+    }
+    write_atomic(stem.with_suffix(".json"), json.dumps(kept, ensure_ascii=False, indent=1) + "\n")
+    write_atomic(stem.with_suffix(".md"), text)
+    draw_points(
+        averaged(rows, results), stem, f"{name}: {subject.samples:,} samples of {subject.data}"
+    )
+    print(text)
+
+
+def _progress(done: int, total: int, text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done}/{total} {text:<60}", end="", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
