@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -41,7 +43,7 @@ def test_any_order_is_cut_as_late_as_the_budget_allows(lengths, tokens, function
     batches = cut_into_batches(order, BatchLimit(tokens=tokens), lengths, functions=functions)
     assert [i for batch in batches for i in batch] == order
     assert_held(batches, lengths, tokens, functions)
-    for batch, after in zip(batches, batches[1:], strict=False):
+    for batch, after in pairwise(batches):
         assert padded([*batch, after[0]], lengths, functions) > tokens
 
 
