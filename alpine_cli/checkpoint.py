@@ -54,6 +54,8 @@ class Checkpoint:
         run_config: the resolved run config; empty for imported checkpoints.
         metrics: figures of the run, e.g. {"valid": {"accuracy": 0.64, …}}.
         model_name: what the encoder was called when the run began.
+        provenance: checkpoints it rests on, with their sha256: "started_from", "distilled_from".
+            Empty where there are none, and in files of earlier versions.
         format_version: layout of the file.
     """
 
@@ -67,6 +69,7 @@ class Checkpoint:
     run_config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     model_name: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     @classmethod
@@ -80,6 +83,7 @@ class Checkpoint:
         run_config: dict[str, Any] | None = None,
         metrics: dict[str, Any] | None = None,
         model_name: str = "",
+        provenance: dict[str, Any] | None = None,
     ) -> Checkpoint:
         """Take a model's present state. The tensors are copies, so training may go on."""
         weights = {
@@ -97,6 +101,7 @@ class Checkpoint:
             run_config=dict(run_config or {}),
             metrics=dict(metrics or {}),
             model_name=model_name,
+            provenance=dict(provenance or {}),
         )
 
     @property
@@ -181,6 +186,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     contents: dict[str, Any] = {}
     for item in fields(Checkpoint):
         expected = _FIELD_TYPES[item.name]
+        if item.name in _LATER_FIELDS and item.name not in payload:
+            continue
         if not isinstance(payload.get(item.name), expected):
             raise CheckpointError(
                 f"{path}: field {item.name!r} is missing or no {expected.__name__}; "
@@ -296,6 +303,8 @@ def describe_config(config: Any) -> dict[str, Any]:
     return dict(sorted(described.items()))
 
 
+# Fields that files of format 1 may lack: they were added without a reader going wrong.
+_LATER_FIELDS = ("provenance",)
 _FIELD_TYPES: dict[str, type] = {
     "weights": dict,
     "model_config": dict,
@@ -307,6 +316,7 @@ _FIELD_TYPES: dict[str, type] = {
     "run_config": dict,
     "metrics": dict,
     "model_name": str,
+    "provenance": dict,
     "format_version": int,
 }
 

@@ -62,7 +62,7 @@ def export_transformers(checkpoint: Checkpoint, folder: Path | str, *, force: bo
             save_file(model.head.state_dict(), temporary / _HEAD_FILE)
         tokenizer.save_pretrained(temporary)
         side = {"format_version": FORMAT_VERSION}
-        side |= {name: getattr(checkpoint, name) for name in _CARRIED}
+        side |= {name: getattr(checkpoint, name) for name in (*_CARRIED, "provenance")}
         (temporary / _SIDE_FILE).write_text(
             json.dumps(side, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
@@ -118,6 +118,7 @@ def _import_export(folder: Path) -> Checkpoint:
         run_config=side["run_config"],
         metrics=side["metrics"],
         model_name=side["model_name"],
+        provenance=side.get("provenance"),  # earlier exports have none
     )
 
 

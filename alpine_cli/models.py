@@ -172,7 +172,7 @@ def build_model(
     seed: int = DEFAULT_SEED,
     max_length: int = 512,
     mode_prefix: bool | None = None,
-    collapse_whitespace: bool = True,
+    collapse_whitespace: bool | None = None,
     offline: bool = False,
     attn_implementation: str | None = None,
 ) -> tuple[TaskModel, PreTrainedTokenizerFast, EncodingSpec]:
@@ -188,7 +188,7 @@ def build_model(
         max_length: tokens of one function at most, special tokens included.
         mode_prefix: UniXcoder's prefix; None puts it in front where the vocabulary has it, or as
             the checkpoint did.
-        collapse_whitespace: see `EncodingSpec`.
+        collapse_whitespace: see `EncodingSpec`; None does as the checkpoint did, else collapses.
         offline: never ask the hub.
         attn_implementation: "sdpa", "eager", …; None lets transformers choose.
 
@@ -198,10 +198,10 @@ def build_model(
         ConfigError: no such head, or `max_length` exceeds what the model can read.
     """
     head_name = resolve_head(task, head)
-    prefixed: bool | None = None
+    trained: EncodingSpec | None = None
     with seeded(seed):
         if Path(model).is_file():
-            task_model, tokenizer, prefixed = _continue_checkpoint(
+            task_model, tokenizer, trained = _continue_checkpoint(
                 Path(model), task, head_name, attn_implementation
             )
         else:
@@ -218,28 +218,33 @@ def build_model(
     limit = max_tokens(task_model.encoder)
     if max_length > limit:
         raise ConfigError(f"max_length: {model} reads at most {limit} tokens (got {max_length})")
-    if prefixed is None:
-        prefixed = MODE_TOKEN in tokenizer.get_vocab()  # only UniXcoder's vocabulary has it
+    if trained is None:
+        # Only UniXcoder's vocabulary has it.
+        usual = EncodingSpec(task.name, mode_prefix=MODE_TOKEN in tokenizer.get_vocab())
+    else:
+        usual = trained
     spec = EncodingSpec(
         task=task.name,
         max_length=max_length,
-        mode_prefix=prefixed if mode_prefix is None else mode_prefix,
-        collapse_whitespace=collapse_whitespace,
+        mode_prefix=usual.mode_prefix if mode_prefix is None else mode_prefix,
+        collapse_whitespace=(
+            usual.collapse_whitespace if collapse_whitespace is None else collapse_whitespace
+        ),
     )
     return task_model.train(), tokenizer, spec
 
 
 def _continue_checkpoint(
     path: Path, task: TaskSpec, head_name: str, attn_implementation: str | None
-) -> tuple[TaskModel, PreTrainedTokenizerFast, bool]:
-    """A checkpoint's model, with a new head where another is asked for, and its mode prefix."""
+) -> tuple[TaskModel, PreTrainedTokenizerFast, EncodingSpec]:
+    """A checkpoint's model, with a new head where another is asked for, and its encoding."""
     from alpine_cli.checkpoint import load_checkpoint  # which builds on this module
 
     checkpoint = load_checkpoint(path)
     trained, tokenizer = checkpoint.build(attn_implementation=attn_implementation)
     if (trained.task, trained.head_name) == (task, head_name):
         trained.origin = f"weights of {path}, its head included"
-        return trained, tokenizer, checkpoint.encoding_spec.mode_prefix
+        return trained, tokenizer, checkpoint.encoding_spec
     base = cast(PreTrainedModel, trained.encoder.base_model)
     if head_name == "standard":
         config = classifier_config(trained.config, task)
@@ -250,7 +255,7 @@ def _continue_checkpoint(
     else:
         encoder = base
     model = with_head(encoder, task, head_name, f"encoder weights of {path}, with a new head")
-    return model, tokenizer, checkpoint.encoding_spec.mode_prefix
+    return model, tokenizer, checkpoint.encoding_spec
 
 
 def with_head(

@@ -245,3 +245,45 @@ def test_a_value_on_its_bound_is_named_too():
     """`--lr 0` was answered with the bound alone."""
     with pytest.raises(ConfigError, match=r"--lr: must be > 0.0 \(got 0.0\)"):
         load_config(options=BASE | {"train.lr": 0.0})
+
+
+def test_a_later_source_chooses_between_samples_and_tokens(file: Path) -> None:
+    file.write_text("train: {batch_size: 16, eval_tokens_per_batch: 512}\n")
+    train = load_config(file, ["train.tokens_per_batch=4096"], BASE).train
+    assert (train.batch_size, train.tokens_per_batch) == (None, 4096)
+    assert (train.eval_batch_size, train.eval_tokens_per_batch) == (None, 512)
+    train = load_config(file, ["train.tokens_per_batch=64"], BASE | {"train.batch_size": 8}).train
+    assert (train.batch_size, train.tokens_per_batch) == (8, None)
+    file.write_text("train: {batch_size: 16, tokens_per_batch: 512}\n")
+    (line,) = _errors(file, (), BASE)
+    assert line == (
+        f"{file}: train.tokens_per_batch: says the same as batch_size (16), in tokens; give one of"
+        " them (got 512)"
+    )
+    config = load_config(None, ["train.tokens_per_batch=64", "train.distill={}"], BASE)
+    file.write_text(config.to_yaml())
+    assert load_config(file) == config
+    assert str(config.train.batch_limit) == "at most 64 tokens, padding counted"
+
+
+def test_fields_of_a_rule_are_judged_together(file: Path) -> None:
+    """A share was once refused with the rule that takes it, because fields were judged alone."""
+    prune = load_config(None, ["prune.rule=top", "prune.keep=0.7"], BASE).prune
+    assert (prune.rule, prune.keep) == ("top", 0.7)
+    file.write_text("prune: {rule: bipartite, merge: nearest, keep: [0.9]}\n")
+    assert "prune.keep" in _errors(file, (), BASE)[0]
+    file.write_text("prune: {rule: bipartite, merge: nearest, keep: '0.9,0.8'}\n")
+    assert load_config(file, (), BASE).prune.keep == "0.9,0.8"
+    (line,) = _errors(None, ["prune.rule=bipartite"], BASE)
+    assert line.startswith("prune.merge: the rule 'bipartite' merges similar pairs")
+
+
+def test_a_start_lies_beneath_everything(file: Path) -> None:
+    file.write_text("train: {max_length: 128}\nprune: {layers: odd}\nhead: null\n")
+    fields = {"task": "defect-detection", "head": "standard", "train.max_length": 64}
+    fields |= {"prune.layers": "even", "prune.alpha": 0.5, "mode_prefix": False}
+    config = load_config(file, (), {"model": "x.pt"}, ("x.pt", fields))
+    assert (config.head, config.train.max_length) == ("standard", 128)
+    assert (config.prune.layers, config.prune.alpha) == ("odd", 0.5)
+    with pytest.raises(ConfigError, match=r"x\.pt: prune\.alpha: must be finite"):
+        load_config(None, (), {"model": "x.pt"}, ("x.pt", fields | {"prune.alpha": -1.0}))

@@ -20,6 +20,7 @@ from alpine_cli.errors import ConfigError
 from alpine_cli.tasks.data import Columns
 
 if TYPE_CHECKING:
+    from alpine_cli.config import RunConfig
     from alpine_cli.training import FinetuneOutcome
 
 _HELP = describe_fields()
@@ -43,6 +44,10 @@ An experiment of the paper, with another learning rate:
 
     alpine finetune --config configs/alpine/unixcoder-clone-detection-all.yaml --data bcb/ --lr 1e-5
 
+A short recovery after pruning a fine-tuned model, learning from the unpruned one, too:
+
+    alpine finetune --from runs/NAME/ckpt.pt --layers even --epochs 1 --distill-weight 0.5
+
 Go on after an interruption:
 
     alpine finetune --resume runs/codebert-defect-detection-even-seed123456
@@ -57,6 +62,16 @@ def finetune(
     model: Annotated[str | None, _option("model", _WHAT, "--model", "-m")] = None,
     task: Annotated[str | None, _option("task", _WHAT, "--task", "-t")] = None,
     data: Annotated[str | None, _option("data", _WHAT, "--data", "-d")] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Start from this ckpt.pt instead of a --model: its weights, head and tokenizer."
+            " Task, encoding, pruning and data are its own where no option says otherwise.",
+            metavar="FILE",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
     columns: Annotated[
         str | None,
         typer.Option(
@@ -76,10 +91,17 @@ def finetune(
     alpha: Annotated[float | None, _option("prune.alpha", _PRUNING)] = None,
     merge: Annotated[str | None, _option("prune.merge", _PRUNING)] = None,
     protect: Annotated[str | None, _option("prune.protect", _PRUNING)] = None,
+    rule: Annotated[str | None, _option("prune.rule", _PRUNING)] = None,
+    keep: Annotated[str | None, _option("prune.keep", _PRUNING)] = None,
+    score: Annotated[str | None, _option("prune.score", _PRUNING)] = None,
     engine: Annotated[str | None, _option("prune.engine", _PRUNING)] = None,
     epochs: Annotated[int | None, _option("train.epochs", _TRAINING)] = None,
     batch_size: Annotated[int | None, _option("train.batch_size", _TRAINING)] = None,
     eval_batch_size: Annotated[int | None, _option("train.eval_batch_size", _TRAINING)] = None,
+    tokens_per_batch: Annotated[int | None, _option("train.tokens_per_batch", _TRAINING)] = None,
+    eval_tokens_per_batch: Annotated[
+        int | None, _option("train.eval_tokens_per_batch", _TRAINING)
+    ] = None,
     lr: Annotated[float | None, _option("train.lr", _TRAINING)] = None,
     warmup: Annotated[float | None, _option("train.warmup", _TRAINING)] = None,
     weight_decay: Annotated[float | None, _option("train.weight_decay", _TRAINING)] = None,
@@ -98,6 +120,11 @@ def finetune(
             _TRAINING,
             "--gradient-checkpointing/--no-gradient-checkpointing",
         ),
+    ] = None,
+    distill_from: Annotated[str | None, _option("train.distill.teacher", _TRAINING)] = None,
+    distill_weight: Annotated[float | None, _option("train.distill.weight", _TRAINING)] = None,
+    distill_temperature: Annotated[
+        float | None, _option("train.distill.temperature", _TRAINING)
     ] = None,
     device: Annotated[str | None, _option("device", _RUN)] = None,
     log_steps: Annotated[int | None, _option("train.log_steps", _RUN)] = None,
@@ -150,11 +177,19 @@ def finetune(
         "prune.alpha": alpha,
         "prune.merge": merge,
         "prune.protect": protect,
+        "prune.rule": rule,
+        "prune.keep": keep,
+        "prune.score": score,
         "prune.engine": engine,
         "train.max_length": max_length,
         "train.epochs": epochs,
         "train.batch_size": batch_size,
         "train.eval_batch_size": eval_batch_size,
+        "train.tokens_per_batch": tokens_per_batch,
+        "train.eval_tokens_per_batch": eval_tokens_per_batch,
+        "train.distill.teacher": distill_from,
+        "train.distill.weight": distill_weight,
+        "train.distill.temperature": distill_temperature,
         "train.lr": lr,
         "train.warmup": warmup,
         "train.weight_decay": weight_decay,
@@ -175,8 +210,10 @@ def finetune(
             f"columns.{key}": getattr(named, key) for key in ("code", "code2", "label", "id")
         }
     if resume is not None:
-        _refuse_settings(options, config, set_, force)
+        _refuse_settings(options, config, set_, force, from_)
         run_config = None
+    elif from_ is not None:
+        run_config = _continuing(from_, options, config, set_ or [])
     else:
         run_config = load_config(config, set_ or (), options)
 
@@ -198,10 +235,38 @@ def finetune(
 finetune.__doc__ = inspect.cleandoc(finetune.__doc__ or "") + "\n" + _EXAMPLES
 
 
+def _continuing(
+    checkpoint: Path, options: dict[str, Any], file: Path | None, overrides: list[str]
+) -> RunConfig:
+    """The config of a run that starts from a checkpoint: its own settings lie beneath all others.
+
+    Raises:
+        ConfigError: --model, too; another task or head; or see `load_config`.
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    if options["model"] is not None:
+        raise ConfigError(
+            f"--from {checkpoint} and --model {options['model']} both say what to start from; give"
+            " one of them"
+        )
+    from alpine_cli.training.start import check_continues, fields_of
+
+    beneath = fields_of(checkpoint)
+    start = (str(checkpoint), beneath)
+    config = load_config(file, overrides, {**options, "model": str(checkpoint)}, start)
+    check_continues(config, checkpoint, beneath)
+    return config
+
+
 def _refuse_settings(
-    options: dict[str, Any], config: Path | None, set_: list[str] | None, force: bool
+    options: dict[str, Any],
+    config: Path | None,
+    set_: list[str] | None,
+    force: bool,
+    from_: Path | None,
 ) -> None:
     given = [option_flag(name) for name, value in options.items() if value is not None]
+    given += ["--from"] * (from_ is not None)
     given += ["--config"] * (config is not None) + ["--set"] * bool(set_) + ["--force"] * force
     if given:
         raise ConfigError(

@@ -3,6 +3,9 @@
 `finetune` is the entry. The pieces below it each do one thing:
 
     inputs      data read, model built and pruned, splits encoded
+    start       a run that starts from a checkpoint: what it takes over
+    distillation
+                a teacher's answers in the loss
     batches     which samples make a step, and with which weight
     trainer     transformers.Trainer with our batches, our evaluation and atomic saves
     callbacks   when to log, validate and save

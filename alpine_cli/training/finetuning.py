@@ -19,7 +19,7 @@ from torch.distributed import is_torchelastic_launched
 from alpine_cli.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from alpine_cli.config import RunConfig
 from alpine_cli.devices import resolve_device
-from alpine_cli.errors import ConfigError, DataError
+from alpine_cli.errors import CheckpointError, ConfigError, DataError
 from alpine_cli.files import write_atomic
 from alpine_cli.measure.environment import describe_environment
 from alpine_cli.training.batches import StepBatches
@@ -109,6 +109,7 @@ class _Finetuning:
         """All phases, in the order that the module's docstring explains."""
         if not resuming and not is_torchelastic_launched():
             self.run.check_free(force)  # before slow work; decided again below
+        self._refuse_to_overwrite_sources()
         self.input = TrainingInput.of(self.config)
         self.model = self.input.model
         transformers.set_seed(self.train.seed)
@@ -126,6 +127,20 @@ class _Finetuning:
         except KeyboardInterrupt:
             self.progress.note(f"interrupted; go on with --resume {self.run.path}")
             raise
+
+    def _refuse_to_overwrite_sources(self) -> None:
+        """A new run clears its directory: not the checkpoint that it starts or learns from.
+
+        Raises:
+            ConfigError: the run's own ckpt.pt is one of them.
+        """
+        distill, own = self.train.distill, self.run.checkpoint.resolve()
+        for path in (self.config.model, distill.teacher if distill else None):
+            if path is not None and Path(path).resolve() == own:
+                raise ConfigError(
+                    f"--output {self.run.path}: holds {path}, which the run starts or learns from;"
+                    " choose another directory"
+                )
 
     def _plan_batches(self) -> StepBatches:
         train, encoded = self.train, self.input.splits["train"]
@@ -161,6 +176,7 @@ class _Finetuning:
             "epoch": 0.0,
             "train_samples": len(self.input.splits["train"]),
             "train_digest": self.input.digest(),
+            **self.input.provenance(),
             "steps": self.total_steps,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "device": str(self.device),
@@ -177,6 +193,7 @@ class _Finetuning:
         Raises:
             ConfigError: the run was begun with another number of processes.
             DataError: the training data are not those the run began with.
+            CheckpointError: a checkpoint it rests on is not the file it began with.
         """
         entries = self.run.entries()
         if not entries:
@@ -195,6 +212,14 @@ class _Finetuning:
                 f"{self.config.data}: not the training data (or tokenizer) that {self.run.path}"
                 " was begun with; restore them, or begin a new run"
             )
+
+        ours = self.input.provenance()
+        for key, name in (("started_from", self.config.model), ("distilled_from", "the teacher")):
+            if began.get(key, ours.get(key)) != ours.get(key):
+                raise CheckpointError(
+                    f"{self.run.path}: {name} is not the file that the run was begun with (sha256"
+                    f" {began[key]['sha256'][:12]}…); restore it, or begin a new run"
+                )
 
     @property
     def total_steps(self) -> int:
@@ -235,6 +260,7 @@ class _Finetuning:
             ranks=self.ranks,
             kept=kept,
             meter=meter,
+            teacher=self.input.teacher,
             validate=self._validate,
             callbacks=[
                 ScheduleCallback(self.batches, self.train.save_steps),
@@ -258,6 +284,7 @@ class _Finetuning:
             f" {self.train.epochs} epoch{'s' * (self.train.epochs > 1)} on {self.device}"
             + (f", {self.ranks.world_size} processes" if self.ranks.world_size > 1 else "")
             + f"\n{self.model.origin}"
+            + (f"; teacher: {teacher.source.path}" if (teacher := self.input.teacher) else "")
         )
 
     def _evaluate(self, split: str) -> Evaluation:
@@ -306,7 +333,8 @@ class _Finetuning:
             pruning=self.config.prune.to_dict(),
             run_config=self.config.to_dict(),
             metrics=metrics,
-            model_name=self.config.model,
+            model_name=self.input.model_name,
+            provenance=self.input.provenance(),
         )
         save_checkpoint(checkpoint, self.run.checkpoint)
 
@@ -367,8 +395,12 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     changes: dict[str, Any] = {"output": str(config.run_dir())}
     if config.data is not None and Path(config.data).exists():
         changes["data"] = str(Path(config.data).resolve())
-    if Path(config.model).is_dir():
+    if Path(config.model).exists():
         changes["model"] = str(Path(config.model).resolve())
+    distill = config.train.distill
+    if distill is not None and distill.teacher is not None:
+        named = distill.model_copy(update={"teacher": str(Path(distill.teacher).resolve())})
+        changes["train"] = config.train.model_copy(update={"distill": named})
     return config.model_copy(update=changes)
 
 

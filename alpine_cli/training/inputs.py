@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from alpine_cli.checkpoint import load_checkpoint
 from alpine_cli.config import RunConfig
 from alpine_cli.errors import ConfigError
 from alpine_cli.models import TaskModel, build_model
@@ -19,6 +22,8 @@ from alpine_cli.pruning.apply import prune
 from alpine_cli.tasks.data import load_splits
 from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec, encode
 from alpine_cli.tasks.registry import TaskSpec, resolve_task
+from alpine_cli.training.distillation import Teacher
+from alpine_cli.training.start import Source
 
 __all__ = ["TrainingInput"]
 
@@ -33,6 +38,9 @@ class TrainingInput:
         tokenizer: the model's.
         encoding: how text became tokens.
         splits: the encoded splits: "train", "valid" and, where the data has one, "test".
+        model_name: what the encoder is called, also after several runs on end.
+        started_from: the checkpoint that `config.model` names; None if it names none.
+        teacher: whose answers it learns from, too; on the CPU. None for labels alone.
     """
 
     task: TaskSpec
@@ -40,13 +48,17 @@ class TrainingInput:
     tokenizer: PreTrainedTokenizerFast
     encoding: EncodingSpec
     splits: dict[str, EncodedSplit]
+    model_name: str
+    started_from: Source | None = None
+    teacher: Teacher | None = None
 
     @classmethod
     def of(cls, config: RunConfig) -> TrainingInput:
         """Read, build and encode what `config` names.
 
         Raises:
-            ConfigError: no data is named, or fields do not fit the model.
+            ConfigError: no data is named, fields do not fit the model, or the teacher does not.
+            CheckpointError: the checkpoint to start from, or the teacher's, is missing or damaged.
             DataError: data missing, malformed, without training or validation samples, or a
                 split is empty.
             ModelError: unknown model.
@@ -72,16 +84,31 @@ class TrainingInput:
             max_length=config.train.max_length,
             mode_prefix=config.mode_prefix,
         )
+        teacher = Teacher.of(config, model, tokenizer, encoding)
         prune(model, config.prune)
         if config.train.gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
         splits = {name: encode(part, tokenizer, encoding) for name, part in samples.items()}
-        return cls(task, model, tokenizer, encoding, splits)
+        started_from, model_name = None, config.model
+        if Path(config.model).is_file():
+            started_from = Source.of(config.model)
+            model_name = load_checkpoint(config.model).model_name or config.model
+        return cls(task, model, tokenizer, encoding, splits, model_name, started_from, teacher)
 
     @property
     def pad_id(self) -> int:
         """The tokenizer's padding token."""
         return int(self.tokenizer.pad_token_id)
+
+    def provenance(self) -> dict[str, Any]:
+        """The checkpoints that the run rests on; empty where there are none."""
+        found: dict[str, Any] = {}
+        if self.started_from is not None:
+            found["started_from"] = self.started_from.told()
+        if self.teacher is not None:
+            settings = self.teacher.config.model_dump(include={"weight", "temperature"})
+            found["distilled_from"] = {**self.teacher.source.told(), **settings}
+        return found
 
     def digest(self) -> str:
         """Of the training split's tokens and labels: a resumed run must meet the same ones."""

@@ -70,7 +70,7 @@ def training_result(
             *_consumed(variant, used, config.train.epochs),
             *_best(variant, entries),
         ],
-        series=_curves(variant, entries),
+        series=_curves(variant, entries, given.teacher is not None),
         # Processes that wait for the first would look like somebody else's load.
         cautions=[*(cautions.before(environment) if processes == 1 else ()), *_cautions(used)],
         command=["alpine", *(_shortened(word) for word in sys.argv[1:])],
@@ -83,12 +83,20 @@ def training_result(
                 engine=config.prune.engine,
                 pruning=config.prune.to_dict(),
                 training_seed=config.train.seed,
-                description=f"fine-tuned with pruning layers {config.prune.layers}",
+                description=_described(config, given),
             )
         },
-        settings=_settings(config, device, processes),
+        settings={**_settings(config, device, processes), **given.provenance()},
         environment=environment.model_copy(update={"seed": config.train.seed}),
     )
+
+
+def _described(config: RunConfig, given: TrainingInput) -> str:
+    words = [f"fine-tuned with pruning layers {config.prune.layers}"]
+    for key, what in (("started_from", "from"), ("distilled_from", "distilled from")):
+        if (source := given.provenance().get(key)) is not None:
+            words.append(f"{what} {source['checkpoint']} (sha256 {source['sha256'][:12]})")
+    return ", ".join(words)
 
 
 def _consumed(variant: str, used: Consumption, epochs: int) -> list[Figure]:
@@ -169,7 +177,7 @@ def _best(variant: str, entries: Sequence[Mapping[str, Any]]) -> list[Figure]:
     ]
 
 
-def _curves(variant: str, entries: Sequence[Mapping[str, Any]]) -> list[Series]:
+def _curves(variant: str, entries: Sequence[Mapping[str, Any]], distilled: bool) -> list[Series]:
     valid = [entry for entry in entries if entry["event"] == "valid"]
     train = [entry for entry in entries if entry["event"] == "train"]
     curves = []
@@ -180,7 +188,11 @@ def _curves(variant: str, entries: Sequence[Mapping[str, Any]]) -> list[Series]:
             _curve(variant, "validation_loss", "nats", "epoch", valid, "loss"),
         ]
     if train:
-        curves.append(_curve(variant, "training_loss", "nats", "step", train, "loss"))
+        curve = _curve(variant, "training_loss", "nats", "step", train, "loss")
+        if distilled:
+            method = "mean loss (labels and teacher) of the steps since the point before"
+            curve = curve.model_copy(update={"method": method})
+        curves.append(curve)
     return curves
 
 
@@ -250,7 +262,7 @@ def _subject(config: RunConfig, given: TrainingInput) -> Subject:
     train = given.splits["train"]
     content = json.dumps([train.rows, train.labels], separators=(",", ":"))
     return Subject(
-        model=Path(config.model).name,
+        model=Path(given.model_name).name,
         task=given.task.name,
         head=given.model.head_name,
         data=Path(config.data or "").resolve().name,
@@ -267,6 +279,8 @@ def _settings(config: RunConfig, device: str, processes: int) -> dict[str, Any]:
     for field in ("data", "model", "output"):
         if shown[field] is not None and Path(shown[field]).is_absolute():
             shown[field] = Path(shown[field]).name
+    if (distill := shown["train"]["distill"]) is not None and distill["teacher"] is not None:
+        distill["teacher"] = Path(distill["teacher"]).name
     return {
         "batch_size": config.train.batch_size,
         "tokens_per_batch": config.train.tokens_per_batch,

@@ -5,7 +5,8 @@ contents of a resumable state and how it is read back. What is changed, and why:
 
     get_train_dataloader  batches are dealt out by `StepBatches`, so that the gradient does not
                           depend on processes or accumulation; accelerate must not shard again
-    compute_loss          applies the batch's weight; stops at a loss that is NaN or infinite
+    compute_loss          adds the teacher's term, applies the batch's weight; stops at a loss that
+                          is NaN or infinite
     evaluate              predictions of the task, not of padded logit arrays; picks the best
     _save_checkpoint      Trainer writes its files one by one under their final name; here they
                           appear under it all at once
@@ -34,6 +35,7 @@ from alpine_cli.pruning.apply import trace
 from alpine_cli.tasks.encoding import EncodedSplit
 from alpine_cli.training.batches import LOSS_WEIGHT, StepBatches, make_train_loader
 from alpine_cli.training.consumption import ConsumptionMeter
+from alpine_cli.training.distillation import Teacher
 from alpine_cli.training.failures import loss_not_finite
 from alpine_cli.training.kept import TokensKept
 from alpine_cli.training.ranks import Ranks
@@ -102,6 +104,8 @@ class AlpineTrainer(Trainer):
         ranks: the processes.
         kept: where the tokens left in training are counted.
         meter: of time and energy, on rank 0; its sums go into every state.
+        teacher: whose answers count in the loss, too; moved to the model's device. None: labels
+            alone.
         validate: called on all processes after every epoch; returns metrics and, on rank 0,
             writes what it wants to keep.
         callbacks: when to log, validate and save; who is told.
@@ -120,6 +124,7 @@ class AlpineTrainer(Trainer):
         ranks: Ranks,
         kept: TokensKept,
         meter: ConsumptionMeter | None,
+        teacher: Teacher | None = None,
         validate: Callable[[int, float], dict[str, float]],
         callbacks: list[TrainerCallback],
     ) -> None:
@@ -127,6 +132,9 @@ class AlpineTrainer(Trainer):
         self._train, self._run, self._ranks = train, run, ranks
         self._encoded, self._batches, self._pad_id = encoded, batches, pad_id
         self._kept, self._meter, self._validate = kept, meter, validate
+        self._teacher = teacher
+        if teacher is not None:
+            teacher.model.to(args.device)
         steps = batches.steps_per_epoch * train.epochs
         args.warmup_steps = math.ceil(steps * train.warmup)
         super().__init__(model=model, args=args, callbacks=callbacks)
@@ -166,6 +174,10 @@ class AlpineTrainer(Trainer):
             for call in traced.calls:
                 self._kept.add(call)
         loss = outputs.loss
+        if self._teacher is not None:
+            loss = self._teacher.loss(
+                loss, outputs.logits, inputs["input_ids"], inputs["attention_mask"]
+            )
         # One synchronisation per slot, next to the many of a training step.
         if not torch.isfinite(loss):
             epoch = self.state.epoch or 0.0

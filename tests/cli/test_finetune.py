@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from alpine_cli.checkpoint import load_checkpoint
+from alpine_cli.config import load_config
+
 Run = Callable[..., Any]
 
 
@@ -128,6 +131,26 @@ BAD_INPUT = [
     ({}, ("--set", "train.leanring=1"), "train.leanring: unknown field"),
     ({}, ("--set", "alpha"), "must look like field=value"),
     ({}, ("--mode-prefix",), "<encoder-only>"),
+    ({"rule": "best"}, (), "--rule: must be one of band, floor, top"),
+    ({"rule": "top", "keep": "1.5"}, (), "--keep: must be a share in (0, 1]"),
+    ({"keep": "0.5"}, (), "--keep: the rule 'band' chooses by alpha and takes no share"),
+    ({"rule": "bipartite"}, (), "prune.merge: the rule 'bipartite' merges similar pairs"),
+    ({"score": "all"}, (), "--score: must be one of received, cls"),
+    ({"tokens_per_batch": 64}, (), "--tokens-per-batch: says the same as batch_size (4)"),
+    ({"tokens_per_batch": 0, "batch_size": None}, (), "--tokens-per-batch: must be >= 1 (got 0)"),
+    ({"eval_tokens_per_batch": 9, "eval_batch_size": 9}, (), "says the same as eval_batch_size"),
+    (
+        {"tokens_per_batch": 64, "batch_size": None},
+        ("--no-group-by-length",),
+        "--group-by-length: must be true with tokens_per_batch",
+    ),
+    ({"distill_weight": 1.5}, (), "--distill-weight: must be <= 1.0 (got 1.5)"),
+    ({"distill_weight": -0.1}, (), "--distill-weight: must be >= 0.0 (got -0.1)"),
+    ({"distill_temperature": 0}, (), "--distill-temperature: must be > 0.0 (got 0.0)"),
+    ({"distill_weight": 0.5}, (), "give --distill-from FILE, or start with --from FILE"),
+    ({"distill_from": "lost.pt"}, (), "lost.pt: no such file"),
+    ({"from": "lost.pt"}, (), "--from lost.pt and --model"),
+    ({"from": "lost.pt", "model": None}, (), "lost.pt: no such file"),
 ]
 
 
@@ -267,3 +290,70 @@ def test_interrupted(finetune: Run, run_alpine: Run, monkeypatch: pytest.MonkeyP
     resumed = run_alpine("finetune", "--resume", "run", "--json")
     assert resumed.exit_code == 0, resumed.stderr
     assert json.loads(resumed.stdout)["step"] == 3
+
+
+def test_tokens_per_batch(finetune: Run, tmp_path: Path) -> None:
+    """An option of tokens replaces the batch size of a file; both are held by the batches."""
+    config = tmp_path / "x.yaml"
+    config.write_text("train: {batch_size: 4, eval_batch_size: 4}\n", encoding="utf-8")
+    given = {"batch_size": None, "tokens_per_batch": 80, "eval_tokens_per_batch": 100}
+    result = finetune("--json", config=config, output="run", **given)
+    assert result.exit_code == 0, result.stderr
+    saved = load_config(Path("run/config.yaml")).train
+    assert (saved.batch_size, saved.tokens_per_batch) == (None, 80)
+    assert (saved.eval_batch_size, saved.eval_tokens_per_batch) == (None, 100)
+    record = json.loads(Path("run/training.json").read_text(encoding="utf-8"))
+    assert record["settings"]["batch_size"] is None
+    assert record["settings"]["tokens_per_batch"] == 80
+    # Ten functions of some 10 to 40 tokens are neither one step nor ten.
+    assert 2 < json.loads(result.stdout)["step"] < 10
+
+
+def test_recovery_with_distillation(finetune: Run, run_alpine: Run, data: Path) -> None:
+    """Prune a fine-tuned model without training, then recover, learning from the unpruned one."""
+    assert finetune(output="first", layers="none").exit_code == 0
+    few = ("--epochs", 1, "--batch-size", 4, "--device", "cpu")
+    pruned = ("--layers", "even", "--rule", "top", "--keep", "0.6", "--score", "cls")
+    result = run_alpine(
+        *("finetune", "--from", "first/ckpt.pt", *pruned, *few),
+        *("--distill-weight", 0.8, "--distill-temperature", 4, "--json"),
+    )
+    assert result.exit_code == 0, result.stderr
+    answer = json.loads(result.stdout)
+    assert answer["run_dir"] == "runs/first-then-even-seed123456"
+    assert answer["test"]["tokens_kept"] < 0.9
+    assert "teacher: " in result.stderr
+    run = load_config(Path(answer["run_dir"]) / "config.yaml")
+    assert (run.task, run.train.max_length, run.data) == ("defect-detection", 40, str(data))
+    assert (run.prune.rule, run.prune.keep, run.prune.score) == ("top", 0.6, "cls")
+    assert run.train.distill is not None
+    assert (run.train.distill.weight, run.train.distill.temperature) == (0.8, 4.0)
+    checkpoint = load_checkpoint(Path(answer["checkpoint"]))
+    assert checkpoint.provenance["started_from"]["checkpoint"] == "first/ckpt.pt"
+    assert checkpoint.model_name.endswith("tiny-roberta")
+
+    again = run_alpine(
+        *("finetune", "--from", answer["checkpoint"], "--alpha", 1, *few, "--json"),
+        *("--distill-from", "first/ckpt.pt", "--output", "third"),
+    )
+    assert again.exit_code == 0, again.stderr
+    third = load_config(Path("third/config.yaml"))
+    assert third.prune == run.prune  # the start's own, where no option says otherwise
+    assert third.train.distill is not None
+    assert Path(third.train.distill.teacher or "").is_absolute()
+
+
+def test_starts_that_contradict_themselves(finetune: Run, run_alpine: Run) -> None:
+    assert finetune(output="first").exit_code == 0
+    before = sorted(Path().rglob("*"))
+    for words, message in (
+        (("--task", "clone-detection"), "its task is defect-detection, the run's clone-detection"),
+        (("--head", "standard"), "its head is alpine, the run's standard"),
+        (("--resume", "first"), "leave out --device, --from"),
+        (("--output", "first", "--force"), "choose another directory"),
+        (("--prune", "x"), "No such option"),
+    ):
+        result = run_alpine("finetune", "--from", "first/ckpt.pt", "--device", "cpu", *words)
+        assert result.exit_code == 2, result.output
+        assert message in " ".join(result.stderr.split())
+        assert sorted(Path().rglob("*")) == before

@@ -167,9 +167,11 @@ def test_budgets_of_tokens_are_cells_beside_batch_sizes(tmp_path: Path) -> None:
     assert [cell.runs for cell in cells] == [10, 10, 20]
     # What says how large a batch is replaces the other way of saying it.
     assert [str(cell.training_batch_limit)[:7] for cell in cells] == ["4", "4", "at most"]
+    both = "checkpoints: [a/ckpt.pt]\nbatch_sizes: [1]\ntokens_per_batch: [512]\n"
+    file = read_cells(written(tmp_path, both))
     (cell,) = expand(Axes(tokens_per_batch=[64]), {}, None, file)  # both of the file replaced
     assert (cell.batch_size, cell.tokens_per_batch) == (None, 64)
-    (cell,) = expand(Axes(batch_sizes=[8]), {"training_batch_size": 2}, None, file)
+    (cell,) = expand(Axes(batch_sizes=[8]), {}, None, file)
     assert (cell.batch_size, cell.tokens_per_batch) == (8, None)
 
 

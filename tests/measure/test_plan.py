@@ -151,6 +151,41 @@ def test_timed_batches_are_whole_batches_spread_over_the_lengths(
     assert mean == pytest.approx(overall, rel=0.15)
 
 
+def test_within_a_budget_variants_run_the_same_samples_together(
+    options: MeasureOptions, tmp_path: Path
+) -> None:
+    data = write_data(tmp_path / "many", samples=64)
+    plan = make_plan(replace(options, data=data, batch_size=None, tokens_per_batch=200))
+    workload = load_workload(plan.request)
+    everything, some = workload.timed_batches(None), workload.timed_batches(16)
+    assert sorted(i for batch in everything["stock"] for i in batch.indices) == list(range(64))
+    for batches in (*everything.values(), *some.values()):
+        for batch in batches:
+            assert batch.input_ids.numel() <= 200 or len(batch.indices) == 1
+    for batches in some.values():
+        assert [batch.indices for batch in batches] == [b.indices for b in some["stock"]]
+    held = sum(len(batch.indices) for batch in some["stock"])
+    assert 8 <= held <= 32
+    assert {b.indices for b in some["stock"]} < {b.indices for b in everything["stock"]}
+    assert len(workload.timed_batches(1, least=4)["stock"]) == 4
+
+
+def test_budgets_that_cannot_be(options: MeasureOptions, tmp_path: Path) -> None:
+    budget = replace(options, batch_size=None, tokens_per_batch=200)
+    with pytest.raises(ConfigError, match="--find-batch-size: searches a number of samples"):
+        make_plan(replace(budget, find_batch_size=True))
+    with pytest.raises(ConfigError, match="--batch-size 4 and --tokens-per-batch 200 both say"):
+        replace(options, tokens_per_batch=200)
+    with pytest.raises(ConfigError, match="--batch-size 4 and --tokens-per-batch 9 both say"):
+        MeasureOptions(options.checkpoint, flops_batch_size=4, flops_tokens_per_batch=9)
+    other = load_checkpoint(options.checkpoint)
+    other.encoding = other.encoding | {"max_length": 32}
+    save_checkpoint(other, tmp_path / "other.pt")
+    make_plan(replace(options, baseline=tmp_path / "other.pt"))
+    with pytest.raises(ConfigError, match="reads the samples as other tokens"):
+        make_plan(replace(budget, baseline=tmp_path / "other.pt"))
+
+
 def test_other_fields_of_the_pruning_are_overridden_by_name(options: MeasureOptions) -> None:
     fields = {"rule": "top", "keep": 0.6, "merge": "nearest", "output": "first"}
     plan = make_plan(replace(options, layers="all", prune=fields))

@@ -79,6 +79,23 @@ def test_training_and_latency_are_left_out_unless_asked(single: Part) -> None:
     assert names == {"throughput", "token_throughput", "tokenisation_throughput"}
 
 
+def test_within_a_budget_every_figure_says_so(subject: tuple[Path, Path]) -> None:
+    names = ("stock", "unpruned", "pruned")
+    workload = request_for(subject, *names, batch_size=None, tokens_per_batch=150)
+    part = measure(
+        subject,
+        workload=workload.model_dump(mode="json"),
+        timed_samples=8,
+        runs=1,
+        training=True,
+        training_batch_size=None,
+        training_tokens_per_batch=90,
+    )
+    told = {figure.name: figure.method for figure in part.figures}
+    assert "batches of at most 150 tokens, padding counted" in told["throughput"]
+    assert "batches of at most 90 tokens, padding counted" in told["training_throughput"]
+
+
 def test_one_run_has_no_interval_and_says_so(single: Part) -> None:
     for figure in single.figures:
         assert figure.interval is None

@@ -68,6 +68,20 @@ def test_cells_without_result_are_shown_as_missing() -> None:
     assert coverage_table([of("a", "even", 1), of("b", "even", 2)]) is None
 
 
+def test_budgets_of_tokens_come_after_batch_sizes() -> None:
+    limits = [{"batch_size": None, "tokens_per_batch": 4096}, {"batch_size": 32}]
+    results = [
+        make_result(id=f"{n:08x}", settings={"device": "cpu", **limit})
+        for n, limit in enumerate(limits)
+    ]
+    (table,) = batch_size_tables(results)
+    assert [cell.text for cell in column(table, "batch")] == ["32", "≤ 4,096 tokens"]
+    assert "batch ≤ 4,096 tokens" in describe_cell(results[0])
+    overview = overview_table(results)
+    assert overview is not None
+    assert [cell.text for cell in column(overview, "batch")] == ["batch ≤ 4,096 tokens", "batch 32"]
+
+
 def test_batch_sizes_of_one_checkpoint_stand_together_smallest_first() -> None:
     results = [
         make_result(id=f"{size:08x}", settings={"device": "cpu", "batch_size": size})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import pairwise
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_any_order_is_cut_as_late_as_the_budget_allows(lengths, tokens, function
     batches = cut_into_batches(order, BatchLimit(tokens=tokens), lengths, functions=functions)
     assert [i for batch in batches for i in batch] == order
     assert_held(batches, lengths, tokens, functions)
-    for batch, after in itertools.pairwise(batches):
+    for batch, after in pairwise(batches):
         assert padded([*batch, after[0]], lengths, functions) > tokens
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpine_cli.tasks.encoding import EncodedSplit
@@ -59,6 +59,60 @@ def test_every_sample_once_with_the_weight_of_a_mean(
         assert weights == pytest.approx({draw.index: 1 / len(batch) for draw in batch})
         seen += [draw.index for draw in batch]
     assert sorted(seen) == list(range(samples))
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=50),
+    tokens=st.integers(1, 200),
+    functions=st.integers(1, 2),
+    world_size=st.integers(1, 3),
+    grad_accum=st.integers(1, 3),
+    epoch=st.integers(0, 2),
+)
+def test_within_a_budget_the_loss_is_the_mean_of_the_step(
+    lengths: list[int],
+    tokens: int,
+    functions: int,
+    world_size: int,
+    grad_accum: int,
+    epoch: int,
+) -> None:
+    """However many samples a step has, and be they fewer than there are slots."""
+
+    def slots_of(rank: int, world: int, accum: int) -> list[list[Draw]]:
+        batches = StepBatches(
+            [(length, length * functions) for length in lengths],
+            tokens_per_batch=tokens,
+            functions=functions,
+            grad_accum=accum,
+            rank=rank,
+            world_size=world,
+            seed=3,
+        )
+        batches.set_epoch(epoch)
+        slots = list(batches)
+        assert len(slots) == len(batches) == batches.steps_per_epoch * accum
+        return slots
+
+    steps = slots_of(0, 1, 1)
+    assert sorted(draw.index for step in steps for draw in step) == list(range(len(lengths)))
+    per_rank = [slots_of(rank, world_size, grad_accum) for rank in range(world_size)]
+    losses = [float((i * 37) % 11) for i in range(len(lengths))]
+    for number, step in enumerate(steps):
+        members = [draw.index for draw in step]
+        area = functions * len(members) * max(lengths[i] for i in members)
+        assert area <= tokens or len(members) == 1
+        total = 0.0
+        for slots in per_rank:
+            mine = slots[number * grad_accum : (number + 1) * grad_accum]
+            # The loss of a slot: its samples' mean times the sum of weights; DDP takes the mean.
+            total += sum(
+                sum(losses[d.index] for d in slot) / len(slot) * math.fsum(d.weight for d in slot)
+                for slot in mine
+            )
+        expected = sum(losses[i] for i in members) / len(members)
+        assert total / world_size == pytest.approx(expected)
 
 
 def test_epochs_differ_and_are_reproducible() -> None:

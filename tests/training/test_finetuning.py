@@ -151,6 +151,30 @@ def test_accumulation_gives_the_same_weights(
         torch.testing.assert_close(weights[0][name], weights[1][name], atol=2e-5, rtol=0)
 
 
+def test_accumulation_within_a_budget_gives_the_same_weights(
+    make_config: MakeConfig, no_dropout_model: Path, tmp_path: Path
+) -> None:
+    """Steps of other numbers of samples, some of them fewer than there are pieces."""
+    runs = [
+        finetune(
+            make_config(
+                model=str(no_dropout_model),
+                output=str(tmp_path / f"{pieces}"),
+                train__grad_accum=pieces,
+                train__epochs=1,
+                train__batch_size=None,
+                train__tokens_per_batch=120,
+                train__eval_tokens_per_batch=120,
+            )
+        )
+        for pieces in (1, 3)
+    ]
+    weights = [load_checkpoint(outcome.checkpoint).weights for outcome in runs]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], atol=2e-5, rtol=0)
+    assert runs[0].metrics["step"] == runs[1].metrics["step"] > 7
+
+
 @pytest.mark.parametrize("grad_norm", [1.0, 0.05, 0.0])
 def test_the_same_as_a_plain_loop(
     make_config: MakeConfig, no_dropout_model: Path, grad_norm: float
