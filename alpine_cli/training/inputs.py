@@ -71,6 +71,8 @@ class TrainingInput:
             seed=config.train.seed,
             max_length=config.train.max_length,
             mode_prefix=config.mode_prefix,
+            data_flow=config.data_flow,
+            data_flow_length=config.data_flow_length,
         )
         prune(model, config.prune)
         if config.train.gradient_checkpointing:
@@ -90,4 +92,6 @@ class TrainingInput:
         for rows, label in zip(train.rows, train.labels, strict=True):
             for row in rows:
                 sha.update(np.array([len(row), *row, label], dtype=np.int64).tobytes())
+        for graph in (graph for graphs in train.graphs or () for graph in graphs):
+            sha.update(repr(graph).encode("ascii"))
         return sha.hexdigest()[:16]
