@@ -317,7 +317,7 @@ class _Flow:
             return
         token = self.index_of[leaf.start_byte]
         if key in env:
-            self._comes_from(token, env[key])
+            self._comes_from(token, env[key] - {token})  # a loop's first meeting is no source
         elif leaf.type in _NAMES:
             env[key] = frozenset({token})
 

@@ -214,14 +214,19 @@ def _row(
 
 
 def _terminal(offset: Span, starts: list[int]) -> int:
-    """The terminal that a token of the tokenizer belongs to: that of its last character."""
-    return bisect_right(starts, max(offset[0], offset[1] - 1)) - 1
+    """The terminal that a token of the tokenizer belongs to: that of its last character.
+
+    A blank between terminals belongs to the one behind it, as byte-level tokenizers have it.
+    """
+    return bisect_right(starts, max(offset[0], offset[1] - 1) + 1) - 1
 
 
 def _in_source(offset: Span, start: int, span: Span) -> Span:
-    """A token's characters in the source; of a terminal with collapsed white space, all of it."""
+    """A token's characters in the source: those of its terminal that it holds.
+
+    Where white space in a terminal was collapsed, places behind it are too early by as much. A
+    token of nothing but the blank before its terminal stands for the terminal's first character.
+    """
     first, last = span
-    inside = max(0, offset[0] - start), offset[1] - start
-    if inside[1] > last - first or inside[0] >= inside[1]:
-        return span
-    return first + inside[0], first + inside[1]
+    begin = min(first + max(0, offset[0] - start), last - 1)
+    return begin, max(begin + 1, min(first + offset[1] - start, last))
