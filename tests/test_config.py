@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
@@ -245,3 +246,20 @@ def test_a_value_on_its_bound_is_named_too():
     """`--lr 0` was answered with the bound alone."""
     with pytest.raises(ConfigError, match=r"--lr: must be > 0.0 \(got 0.0\)"):
         load_config(options=BASE | {"train.lr": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, None), (False, None), (True, "java"), ("task", "java"), ("python", "python")],
+)
+def test_data_flow_becomes_a_language(value, expected):
+    config = load_config(
+        None, (), {"model": "graphcodebert", "task": "clone-detection", "data_flow": value}
+    )
+    assert config.data_flow == expected
+    assert RunConfig.model_validate(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_data_flow_of_an_unknown_language():
+    with pytest.raises(ConfigError, match=r"data_flow: must be task, java, python, c \(got 'x'\)"):
+        load_config(None, ["data_flow=x"], {"model": "m", "task": "defect-detection"})

@@ -112,6 +112,13 @@ CASES = {
 }
 
 
+PIECES = re.findall(
+    r"\S+|\n",
+    "x y é = == += ( ) { } [ ] ; : , . -> if else for while def return 1 'a' * int switch case try"
+    " catch lambda => do in with as \n",
+)
+
+
 def named_edges(code: str, language: str) -> set[str]:
     """Edges by name and number of the occurrence among the tokens with that text."""
     flow = extract_data_flow(code, language)
@@ -171,10 +178,7 @@ def test_edges_are_those_of_all_paths(language: str, program: list[tuple]) -> No
     text=st.one_of(
         st.text(max_size=80),
         st.lists(
-            st.sampled_from(
-                "x y é = == += ( ) { } [ ] ; : , . -> if else for while def return 1 'a' \n * int"
-                " switch case try catch lambda => do in with as".split(" ")
-            ),
+            st.sampled_from(PIECES),
             max_size=40,
         ).map(" ".join),
     )
@@ -211,7 +215,7 @@ def test_comments_and_docstrings_are_left_out(language: str, code: str) -> None:
 
 
 def test_strings_are_one_token_and_a_value() -> None:
-    flow = extract_data_flow('void f() { s = "a b" + \'c\'; g(s); }', "java")
+    flow = extract_data_flow("void f() { s = \"a b\" + 'c'; g(s); }", "java")
     assert {'"a b"', "'c'"} <= set(flow.tokens)
     assert ("s@5", '"a b"@7') in flow.edges()
 

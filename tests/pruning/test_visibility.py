@@ -92,8 +92,8 @@ def test_unpruned_equal_to_stock(family: str) -> None:
     expected = model(**stock).last_hidden_state
     for engine in ENGINES:
         prune(model, PruningConfig("none", engine=engine))
-        for given in (batch, stock):  # bool, and added to the logits
-            found = model(**given).last_hidden_state
+        for either in (batch, stock):  # bool, and added to the logits
+            found = model(**either).last_hidden_state
             for b, n in enumerate(LENGTHS):
                 torch.testing.assert_close(found[b, :n], expected[b, :n], atol=2e-5, rtol=0)
 

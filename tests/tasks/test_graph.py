@@ -52,7 +52,7 @@ def test_mask_and_positions_by_definition(graph: RowGraph) -> None:
         for key in range(n):
             assert mask[query, key] == slow.sees(*facts, graph.sources, query, key)
     # symmetric between code and nodes but for the special tokens, to which no node attends
-    words = [c for c in range(graph.prefix, code - graph.suffix)]
+    words = list(range(graph.prefix, code - graph.suffix))
     special = [c for c in range(code) if c not in words]
     assert (mask[:code, :code]).all()
     assert (mask[words][:, code:] == mask[code:][:, words].T).all()
@@ -82,7 +82,9 @@ def test_tokens_and_nodes_know_their_characters(tiny_tokenizer) -> None:
     quote = code.index('"')
     for id, span in zip(row.ids[: row.graph.code], row.spans, strict=False):
         if span is not None and not quote <= span[0] < quote + 7:  # its blanks are collapsed
-            assert code[slice(*span)] == tiny_tokenizer.decode([id]).strip()
+            text = tiny_tokenizer.decode([id])
+            # a token that is only the blank stands for the first character behind it
+            assert code[slice(*span)] == text.strip() or (text == " " and span[1] - span[0] == 1)
     nodes = [code[slice(*span)] for span in row.spans[row.graph.code :]]
     assert nodes == ["s", '"a   b"', "s"]
     assert (row.cut_at, row.tokens_cut, row.nodes_cut) == (None, 0, 0)
