@@ -33,6 +33,7 @@ from pydantic.fields import FieldInfo
 
 from alpine_cli.config_errors import InvalidFieldsError, explain
 from alpine_cli.config_source import FieldPath, Settings, parse_override
+from alpine_cli.dataflow import LANGUAGES
 from alpine_cli.errors import ConfigError
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.errors import PruningError
@@ -336,6 +337,18 @@ class RunConfig(BaseModel):
         default=None,
         description="Put UniXcoder's <encoder-only> before the code; default: on for UniXcoder.",
     )
+    data_flow: str | None = Field(
+        default=None,
+        description="Read each function's data flow with its code, as GraphCodeBERT was trained to:"
+        " the code's language (java, python, c), or task for that of the task's benchmark;"
+        " needs alpine-cli[graph]. Default: code only.",
+    )
+    data_flow_length: int = Field(
+        default=128,
+        ge=1,
+        description="Room for the data flow's nodes besides train.max_length; further ones are"
+        " cut (default: 128).",
+    )
     columns: ColumnsConfig = Field(
         default_factory=ColumnsConfig, description="Column names of one's own data."
     )
@@ -367,6 +380,19 @@ class RunConfig(BaseModel):
         if head is not None and task is not None and head not in resolve_task(task).heads:
             raise ValueError(f"must be one of {', '.join(resolve_task(task).heads)} for {task}")
         return head
+
+    @field_validator("data_flow", mode="before")
+    @classmethod
+    def _language_of_data_flow(cls, value: Any, info: ValidationInfo) -> Any:
+        """`true` and "task" become the language of the task's benchmark, `false` nothing."""
+        if value is False:
+            return None
+        task = info.data.get("task")  # absent where the task itself is invalid
+        if value is True or value == "task":
+            return None if task is None else resolve_task(task).language
+        if isinstance(value, str) and value not in LANGUAGES:
+            raise ValueError(f"must be task, {', '.join(LANGUAGES)} (got {value!r})")
+        return value
 
     def run_dir(self) -> Path:
         """The run directory: `output`, or a name made of model, task, layers and seed.

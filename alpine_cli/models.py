@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import ModelOutput
 
+from alpine_cli.dataflow import require_grammar
 from alpine_cli.encoders import (
     DEFAULT_SEED,
     classifier_config,
@@ -30,6 +31,7 @@ from alpine_cli.encoders import (
     seeded,
 )
 from alpine_cli.errors import ConfigError
+from alpine_cli.graph_input import graph_inputs, require_graph_encoder
 from alpine_cli.hub import MODEL_ALIASES, LoadedModel, load_encoder_and_tokenizer
 from alpine_cli.tasks.encoding import MODE_TOKEN, EncodingSpec
 from alpine_cli.tasks.heads import build_head, resolve_head
@@ -135,6 +137,8 @@ class TaskModel(nn.Module):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         index: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        graph_mask: Tensor | None = None,
     ) -> TaskOutput:
         """Classify a batch.
 
@@ -143,11 +147,15 @@ class TaskModel(nn.Module):
             attention_mask: (R, L), 1 for tokens, 0 for padding; None means no padding.
             labels: (B,) int64; with them the loss is computed.
             index: (B,), ignored; accepted so that a loader's batch can be passed as it is.
+            position_ids: (R, L) int64; None counts as the encoder does.
+            graph_mask: (R, L, L) bool, of code read with its data flow; see `tasks.graph`.
 
         Returns:
             The loss, a mean cross-entropy in nats, and the logits (B, 2).
         """
-        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        output = self.encoder(
+            **self.encoder_inputs(input_ids, attention_mask, position_ids, graph_mask)
+        )
         if self.head is None:
             logits_B2 = output.logits
         else:
@@ -158,10 +166,27 @@ class TaskModel(nn.Module):
             loss = nn.functional.cross_entropy(logits_B2.float(), labels)
         return TaskOutput(loss=loss, logits=logits_B2)
 
+    def encoder_inputs(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        graph_mask: Tensor | None = None,
+    ) -> dict[str, Tensor | None]:
+        """What the encoder is called with: data flow becomes embeddings and a 4-D mask."""
+        if graph_mask is not None:
+            if position_ids is None:
+                raise ValueError("graph_mask needs position_ids, by which nodes are known")
+            return graph_inputs(self.encoder, input_ids, attention_mask, position_ids, graph_mask)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return inputs if position_ids is None else {**inputs, "position_ids": position_ids}
+
     @torch.no_grad()
-    def predict_proba(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    def predict_proba(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **inputs: Tensor
+    ) -> Tensor:
         """Probability of each label, (B, 2) float32, rows adding up to 1. No gradient."""
-        return self(input_ids, attention_mask).logits.float().softmax(dim=-1)
+        return self(input_ids, attention_mask, **inputs).logits.float().softmax(dim=-1)
 
 
 def build_model(
@@ -175,6 +200,8 @@ def build_model(
     collapse_whitespace: bool | None = None,
     offline: bool = False,
     attn_implementation: str | None = None,
+    data_flow: str | None = None,
+    data_flow_length: int = 128,
 ) -> tuple[TaskModel, PreTrainedTokenizerFast, EncodingSpec]:
     """Load what `model` names and put the task's head on it. The model is in training mode.
 
@@ -191,9 +218,11 @@ def build_model(
         collapse_whitespace: see `EncodingSpec`; None does as the checkpoint did, else collapses.
         offline: never ask the hub.
         attn_implementation: "sdpa", "eager", …; None lets transformers choose.
+        data_flow, data_flow_length: see `EncodingSpec`.
 
     Raises:
-        ModelError: unknown, unreachable or damaged model; tokenizer and model do not fit.
+        ModelError: unknown, unreachable or damaged model; tokenizer and model do not fit, or the
+            model cannot read data flow.
         CheckpointError: `model` is a file, but no usable checkpoint.
         ConfigError: no such head, or `max_length` exceeds what the model can read.
     """
@@ -230,7 +259,12 @@ def build_model(
         collapse_whitespace=(
             usual.collapse_whitespace if collapse_whitespace is None else collapse_whitespace
         ),
+        data_flow=data_flow,
+        data_flow_length=data_flow_length,
     )
+    if data_flow is not None:
+        require_graph_encoder(task_model.encoder)
+        require_grammar(data_flow)
     return task_model.train(), tokenizer, spec
 
 

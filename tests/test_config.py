@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
@@ -287,3 +288,20 @@ def test_a_start_lies_beneath_everything(file: Path) -> None:
     assert (config.prune.layers, config.prune.alpha) == ("odd", 0.5)
     with pytest.raises(ConfigError, match=r"x\.pt: prune\.alpha: must be finite"):
         load_config(None, (), {"model": "x.pt"}, ("x.pt", fields | {"prune.alpha": -1.0}))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, None), (False, None), (True, "java"), ("task", "java"), ("python", "python")],
+)
+def test_data_flow_becomes_a_language(value, expected):
+    config = load_config(
+        None, (), {"model": "graphcodebert", "task": "clone-detection", "data_flow": value}
+    )
+    assert config.data_flow == expected
+    assert RunConfig.model_validate(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_data_flow_of_an_unknown_language():
+    with pytest.raises(ConfigError, match=r"data_flow: must be task, java, python, c \(got 'x'\)"):
+        load_config(None, ["data_flow=x"], {"model": "m", "task": "defect-detection"})

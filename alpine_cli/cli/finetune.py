@@ -27,10 +27,11 @@ _HELP = describe_fields()
 _WHAT, _PRUNING, _TRAINING, _RUN = "What", "Pruning", "Training", "Run"
 
 
-def _option(field: str, panel: str, *flags: str) -> Any:
+def _option(field: str, panel: str, *flags: str, metavar: str | None = None) -> Any:
     """The option of a config field, with the field's description as its help."""
     text = _HELP[field][0].upper() + _HELP[field][1:]
-    return typer.Option(*(flags or (option_flag(field),)), help=text, rich_help_panel=panel)
+    names = flags or (option_flag(field),)
+    return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar)
 
 
 _EXAMPLES = """
@@ -85,6 +86,9 @@ def finetune(
     head: Annotated[str | None, _option("head", _WHAT)] = None,
     mode_prefix: Annotated[
         bool | None, _option("mode_prefix", _WHAT, "--mode-prefix/--no-mode-prefix")
+    ] = None,
+    data_flow: Annotated[
+        str | None, _option("data_flow", _WHAT, "--data-flow", metavar="LANGUAGE")
     ] = None,
     max_length: Annotated[int | None, _option("train.max_length", _WHAT)] = None,
     layers: Annotated[str | None, _option("prune.layers", _PRUNING)] = None,
@@ -173,6 +177,7 @@ def finetune(
         "limit": limit,
         "head": head,
         "mode_prefix": mode_prefix,
+        "data_flow": data_flow,
         "prune.layers": layers,
         "prune.alpha": alpha,
         "prune.merge": merge,

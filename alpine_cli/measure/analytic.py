@@ -135,8 +135,4 @@ def head_macs(variant: LoadedVariant, layers: Sequence[nn.Module], sample: int) 
 
 def inputs_of(variant: LoadedVariant, sample: int) -> dict[str, Tensor]:
     """The model's input for one sample alone, on its device."""
-    batch = variant.batch_of([sample])
-    return {
-        "input_ids": batch.input_ids.to(variant.device),
-        "attention_mask": batch.attention_mask.to(variant.device),
-    }
+    return variant.batch_of([sample]).inputs(variant.device)

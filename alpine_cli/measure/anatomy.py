@@ -154,10 +154,7 @@ class _Passes:
     def clocks(self) -> dict[str, Callable[[], TimedPass]]:
         """By name, what runs one pass and says how long it took."""
         full, pruned = self.batches["unpruned"], self.batches["pruned"]
-        shortest = [
-            Batch(batch.input_ids[:, :1], batch.attention_mask[:, :1], batch.indices)
-            for batch in full
-        ]
+        shortest = [batch.first_tokens() for batch in full]
         clocks = {
             "unpruned": lambda: timed_pass(self.unpruned, full),
             "pruned": lambda: timed_pass(self.pruned, pruned),

@@ -100,6 +100,7 @@ def find_batch_sizes(
             **variant.model_dump(mode="json"),
             "rows": longest.rows,
             "labels": longest.labels,
+            "graphs": _plain_graphs(longest),
             "purpose": purpose,
             "limit_bytes": limit,
             "device": options.device,
@@ -158,6 +159,12 @@ def _limit(plan: Plan) -> tuple[int | None, str]:
     )
 
 
+def _plain_graphs(samples: EncodedSplit) -> list[list[dict[str, Any]]] | None:
+    if samples.graphs is None:
+        return None
+    return [[graph.to_dict() for graph in graphs] for graphs in samples.graphs]
+
+
 class _Samples:
     """The longest samples of the split as each checkpoint encodes them; read once."""
 
@@ -179,11 +186,7 @@ class _Samples:
         order = sorted(
             range(len(encoded)), key=lambda i: (-encoded.longest_row(i), -encoded.length(i), i)
         )[:_LONGEST]
-        return EncodedSplit(
-            [encoded.rows[i] for i in order],
-            [encoded.labels[i] for i in order],
-            [encoded.ids[i] for i in order],
-        )
+        return encoded.take(order)
 
 
 def _figure(purpose: str, variant: str, found: Found, bound: str, samples: EncodedSplit) -> Figure:

@@ -23,6 +23,7 @@ from alpine_cli.measure.workload import Batch, LoadedVariant, synchronise
 from alpine_cli.pruning.apply import prune
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.tasks.encoding import EncodedSplit
+from alpine_cli.tasks.graph import RowGraph
 
 __all__ = ["try_batch"]
 
@@ -30,7 +31,8 @@ __all__ = ["try_batch"]
 def try_batch(request: Mapping[str, Any]) -> dict[str, Any]:
     """Worker entry; see `worker.MEASURES`.
 
-    Reads `name`, `checkpoint`, `pruning`, `rows` and `labels` (encoded samples, longest first),
+    Reads `name`, `checkpoint`, `pruning`, `rows`, `labels` and, where data flow is read, `graphs`
+    (encoded samples, longest first),
     `purpose` ("inference" or "training"), `batch_size`, `limit_bytes` (None on CUDA: the whole
     GPU), `device`, `threads` and `seed`.
 
@@ -69,7 +71,13 @@ def _load(request: Mapping[str, Any]) -> LoadedVariant:
         pruning = PruningConfig.from_dict(request["pruning"])
         prune(model, pruning)
     rows = [tuple(sample) for sample in request["rows"]]
-    encoded = EncodedSplit(rows, request["labels"], [str(i) for i in range(len(rows))])
+    graphs = request.get("graphs")
+    encoded = EncodedSplit(
+        rows,
+        request["labels"],
+        [str(i) for i in range(len(rows))],
+        graphs=graphs and [tuple(map(RowGraph.from_dict, sample)) for sample in graphs],
+    )
     spec = checkpoint.encoding_spec
     return LoadedVariant(request["name"], model.eval(), tokenizer, spec, encoded, pruning, device)
 

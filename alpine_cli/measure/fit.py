@@ -96,8 +96,10 @@ class Fitter:
         return list(found.values())
 
     def truncation(self, share: float) -> Setting | None:
-        """The longest cut of the input within `share`."""
+        """The longest cut of the input within `share`; None where there is none, or data flow."""
         encoding = self._runner.variant.encoding
+        if encoding.data_flow is not None:
+            return None
         shortest = encoding.specials  # leaves no code: one more is the first that does
 
         def at(step: int) -> Setting:

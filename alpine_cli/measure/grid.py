@@ -122,6 +122,7 @@ def make_grid(
     num_layers: int,
     max_length: int = 512,
     specials: int = 2,
+    data_flow: bool = False,
 ) -> list[Setting]:
     """Every combination, chain after chain, each once; in a chain the gentlest first.
 
@@ -133,6 +134,7 @@ def make_grid(
         num_layers: of the encoder.
         max_length: tokens of one function as the checkpoint cuts its input.
         specials: how many of them are special tokens.
+        data_flow: whether the data flow is read with the code; such input is not cut.
 
     Raises:
         PruningError: a value out of range, layers that the encoder does not have, or a schedule
@@ -141,6 +143,12 @@ def make_grid(
     """
     settings: dict[str, Setting] = {}
     for family in grid.families:
+        if family.rule == TRUNCATE and data_flow:
+            if not family.optional:
+                raise ConfigError(
+                    f"--rules: {TRUNCATE} is for input of code only; the checkpoint reads data flow"
+                )
+            continue
         if family.rule == TRUNCATE:
             made = _truncations(base, family, max_length, specials)
         else:

@@ -235,7 +235,7 @@ def _describe_subject(
     samples = load_samples(request, checkpoint.task)
     _, tokenizer = build_from(checkpoint, options.checkpoint)
     encoded = encode(samples, tokenizer, EncodingSpec.from_dict(checkpoint.encoding))
-    content = json.dumps([encoded.rows, encoded.labels], separators=(",", ":"))
+    content = json.dumps(encoded.content(), separators=(",", ":"))
     return Subject(
         model=Path(checkpoint.model_name).name if checkpoint.model_name else "unknown",
         task=checkpoint.task,

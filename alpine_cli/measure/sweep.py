@@ -156,6 +156,7 @@ def plan_grid(options: MeasureOptions, grid: GridOptions) -> tuple[Plan, list[Se
         num_layers=encoder_depth(checkpoint) or 0,
         max_length=encoding.max_length,
         specials=encoding.specials,
+        data_flow=encoding.data_flow is not None,
     )
     return plan, settings, checkpoint
 

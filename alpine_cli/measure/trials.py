@@ -153,7 +153,7 @@ class TrialRunner:
 
     def _try_some(self, setting: Setting, samples: Sequence[int]) -> Trial:
         whole = self.variant
-        self.variant = replace(whole, encoded=whole.encoded.subset(samples))
+        self.variant = replace(whole, encoded=whole.encoded.take(samples))
         try:
             return self._try(setting)
         finally:

@@ -34,7 +34,7 @@ from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.tasks.batching import BatchLimit, grouped_by_length
 from alpine_cli.tasks.data import Columns, Sample, load_splits
 from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec, encode
-from alpine_cli.tasks.loading import Collator
+from alpine_cli.tasks.loading import MODEL_INPUTS, Collator, model_inputs
 
 __all__ = [
     "Batch",
@@ -107,6 +107,18 @@ class Batch:
     input_ids: Tensor  # (R, L) int64
     attention_mask: Tensor  # (R, L) int64
     indices: tuple[int, ...]
+    position_ids: Tensor | None = None  # (R, L) int64; this and the next where data flow is read
+    graph_mask: Tensor | None = None  # (R, L, L) bool
+
+    def inputs(self, device: torch.device) -> dict[str, Tensor]:
+        """What the model is called with, on its device."""
+        tensors = {name: getattr(self, name) for name in MODEL_INPUTS}
+        present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        return model_inputs(present, device, non_blocking=True)
+
+    def first_tokens(self) -> Batch:
+        """The same samples, each function cut to its first token."""
+        return Batch(self.input_ids[:, :1], self.attention_mask[:, :1], self.indices)
 
 
 @dataclass
@@ -136,11 +148,7 @@ class LoadedVariant:
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits (B, 2) of a batch; the copy to the device is part of the call."""
-        output = self.model(
-            batch.input_ids.to(self.device, non_blocking=True),
-            batch.attention_mask.to(self.device, non_blocking=True),
-        )
-        logits: Tensor = output.logits
+        logits: Tensor = self.model(**batch.inputs(self.device)).logits
         return logits
 
 
@@ -266,7 +274,13 @@ def evenly_over_lengths(encoded: EncodedSplit, count: int) -> list[int]:
 
 def _collate(encoded: EncodedSplit, indices: list[int], pad_id: int) -> Batch:
     made = Collator(pad_id)([encoded[i] for i in indices])
-    return Batch(made["input_ids"], made["attention_mask"], tuple(indices))
+    return Batch(
+        made["input_ids"],
+        made["attention_mask"],
+        tuple(indices),
+        made.get("position_ids"),
+        made.get("graph_mask"),
+    )
 
 
 def synchronise(device: torch.device) -> None:

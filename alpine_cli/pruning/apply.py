@@ -27,6 +27,7 @@ from alpine_cli.pruning.plan import PruningPlan, initial_tokens
 from alpine_cli.pruning.reference import ReferenceEngine
 from alpine_cli.pruning.run import LAYER_RUN, RUN, PruningRun
 from alpine_cli.pruning.tracing import Trace, TracedForward
+from alpine_cli.pruning.visibility import Visibility, allowed_pairs, attended_tokens
 
 __all__ = ["is_pruned", "prune", "replay", "trace", "unprune"]
 
@@ -48,6 +49,11 @@ def prune(model: ModelT, config: PruningConfig) -> ModelT:
     sequence left; the first valid token of every row stands at position 0. `hidden_states` are
     padded per layer in the same way, `attentions` are (B, H, L_l, L_l) per layer. A row without
     any valid token comes back as zeros.
+
+    `attention_mask` is (B, L), or (B or 1, 1, L, L) where not every token attends to every other:
+    bool, or added to the logits. Such a mask follows the tokens, see `visibility`; positions to
+    which no token attends are padding. `special_tokens_mask` (B, L) names the tokens that
+    protect="special" never removes; without it they are the first and the last.
 
     Args:
         model: a transformers encoder of a supported family, with or without a head that reads
@@ -191,7 +197,7 @@ class _EnterModel:
         given = ids if ids is not None else embeds
         if given is None or (ids is not None and embeds is not None):
             raise PruningError("give exactly one of input_ids and inputs_embeds")
-        mask_BL = _validity(kwargs.get("attention_mask"), given)
+        mask_BL, allowed_BLL = _read_mask(kwargs.get("attention_mask"), given)
         config = self.pruning.config
         engine = ENGINES[config.engine]
         dtype = _matrix_dtype(model, given.device)
@@ -225,6 +231,17 @@ class _EnterModel:
         if config.tracks_sizes and run.pruned_layers:
             ones_T = torch.ones_like(position_T, dtype=torch.float32)
             run.tokens[0] = replace(run.tokens[0], size_T=ones_T)
+        special_BL = kwargs.pop("special_tokens_mask", None)
+        if special_BL is not None:
+            if special_BL.shape != mask_BL.shape:
+                raise PruningError(
+                    f"special_tokens_mask must be (batch, length) = {tuple(mask_BL.shape)}"
+                    f" (got shape {tuple(special_BL.shape)})"
+                )
+            run.tokens[0] = replace(run.tokens[0], special_T=special_BL[mask_BL] != 0)
+        if allowed_BLL is not None:
+            visibility = Visibility.of_input(allowed_BLL, tokens.source_T, tokens.ragged)
+            run.tokens[0] = replace(run.tokens[0], visibility=visibility)
         # A 4-D mask passes through transformers' mask functions as it is; nobody reads this one.
         kwargs["attention_mask"] = mask_BL.new_ones(1, 1, 1, 1)
         returns_tuple = not _asked(model, kwargs, "return_dict", default=True)
@@ -253,16 +270,24 @@ def _as_kwargs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-def _validity(attention_mask: Tensor | None, given: Tensor) -> Tensor:
-    """(B, L) bool: which positions hold tokens. Without a mask all do, as in stock models."""
+def _read_mask(attention_mask: Tensor | None, given: Tensor) -> tuple[Tensor, Tensor | None]:
+    """(B, L) bool: which positions hold tokens; and of a 4-D mask (B, L, L), who attends to whom.
+
+    Without a mask all positions hold tokens, as in stock models.
+    """
+    batch, length = given.shape[:2]
     if attention_mask is None:
-        return torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
-    if attention_mask.shape != given.shape[:2]:
-        raise PruningError(
-            f"attention_mask must be (batch, length) = {tuple(given.shape[:2])} with 1 for tokens"
-            f" and 0 for padding (got shape {tuple(attention_mask.shape)})"
-        )
-    return attention_mask != 0
+        return torch.ones(batch, length, dtype=torch.bool, device=given.device), None
+    shape = tuple(attention_mask.shape)
+    if shape == (batch, length):
+        return attention_mask != 0, None
+    if shape in ((batch, 1, length, length), (1, 1, length, length)):
+        allowed_BLL = allowed_pairs(attention_mask, batch)
+        return attended_tokens(allowed_BLL), allowed_BLL
+    raise PruningError(
+        f"attention_mask must be (batch, length) = {(batch, length)} with 1 for tokens and 0 for"
+        f" padding, or {(batch, 1, length, length)} with who attends to whom (got shape {shape})"
+    )
 
 
 def _asked(

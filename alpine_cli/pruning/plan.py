@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from alpine_cli.pruning.packed import Ragged
+from alpine_cli.pruning.visibility import Visibility
 
 __all__ = ["PruningPlan", "TokenState", "apply_plan", "initial_tokens", "tokens_after"]
 
@@ -97,12 +98,14 @@ class TokenState:
 
     Attributes:
         ragged: layout, T tokens.
-        special_T: (T,) bool, the input's own first and last token of each sequence.
+        special_T: (T,) bool, the input's own first and last token of each sequence, unless the
+            caller named others.
         source_T: (T,) int64, column of the token in the model's (B, L) input; −(l + 1) for a
             token merged in layer l.
         position_T: (T,) float32, position of the token in the input, for families whose layers
             look at positions; a merged token's is the mean of those it stands for. Else None.
         size_T: (T,) float32, how many input tokens the token stands for; None where nothing asks.
+        visibility: who attends to whom, where not all to all; else None.
         memo: what layers derive from these very tokens and share (rotary tables).
     """
 
@@ -111,6 +114,7 @@ class TokenState:
     source_T: Tensor
     position_T: Tensor | None = None
     size_T: Tensor | None = None
+    visibility: Visibility | None = None
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def ends_T(self) -> Tensor:
@@ -148,4 +152,7 @@ def tokens_after(tokens: TokenState, plan: PruningPlan, layer: int) -> TokenStat
         position_T = apply_plan(position_T[:, None], plan)[:, 0]
     if size_T is not None:
         size_T = plan.size_after() if plan.size_T is not None else size_T[plan.keep_T]
-    return TokenState(plan.after, special[:total], source[:total], position_T, size_T)
+    visibility = tokens.visibility
+    if visibility is not None:
+        visibility = visibility.after(plan.slot_T, plan.after)
+    return TokenState(plan.after, special[:total], source[:total], position_T, size_T, visibility)

@@ -125,8 +125,10 @@ class LayerRun:
         return out, self._probabilities(q_SHNd, k_SHNd, scaling, bias)
 
     def _bias(self, rule: BiasRule | None) -> LogitBias | None:
-        """What positions and sizes add to the logits."""
+        """What visibility, positions and sizes add to the logits."""
         terms: list[LogitBias] = []
+        if self.tokens.visibility is not None:
+            terms.append(self.tokens.visibility)
         if rule is not None:
             assert self.tokens.position_T is not None
             terms.append(PositionBias(rule, self.tokens.position_T))

@@ -19,9 +19,9 @@ from alpine_cli.models import TaskModel
 from alpine_cli.pruning.apply import prune, trace
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.tracing import TracedForward, TracedLayer
-from alpine_cli.show.offsets import ReadSource, read_source
+from alpine_cli.show.offsets import ReadSource, read_items, read_source
 from alpine_cli.show.sources import Source
-from alpine_cli.tasks.loading import Collator
+from alpine_cli.tasks.loading import Collator, model_inputs
 
 __all__ = [
     "Answer",
@@ -48,7 +48,9 @@ class Fate:
         cause: on which side of the band its score lay there.
         scores: by pruning layer that it entered, the mean attention it received there.
         stands_for: of a merged token, how many tokens were merged into it; else 1.
-        protected: the pruning never removes it (the input's first and last token).
+        protected: the pruning never removes it (the input's first and last token; where data flow
+            is read, the code's).
+        variable: of a node of the data flow, the characters of its variable; else None.
     """
 
     position: int
@@ -60,6 +62,7 @@ class Fate:
     scores: dict[int, float]
     stands_for: int = 1
     protected: bool = False
+    variable: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -174,10 +177,8 @@ def show_functions(
         )
     spec = checkpoint.encoding_spec
     read = [read_source(source.text, tokenizer, spec, source.name) for source in sources]
-    batch = Collator(tokenizer.pad_token_id)(
-        [{"rows": tuple(one.ids for one in read), "label": 0, "index": 0}]
-    )
-    inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+    batch = Collator(tokenizer.pad_token_id)([read_items(read)])
+    inputs = model_inputs(batch, device)
     whole = len(sources) == expected
     pruned = unpruned = None
     prune(model, pruning)
@@ -185,7 +186,7 @@ def show_functions(
         if whole:
             pruned = _answer(model, inputs)
         else:
-            model.encoder(**inputs)
+            model.encoder(**model.encoder_inputs(**inputs))
     if whole:
         prune(model, replace(pruning, layers="none"))
         unpruned = _answer(model, inputs)
@@ -240,9 +241,15 @@ def _trace_row(
         if removed and config.merge == "mean":
             merged[-layer.index - 1] = len(removed)
     bands = {layer.index: layer.samples[row].band for layer in layers}
-    last = len(read.tokens) - 1
+    last = len(read.tokens) - read.nodes - 1
 
-    def fate(position: int, text: str, start: int | None, end: int | None) -> Fate:
+    def fate(
+        position: int,
+        text: str,
+        start: int | None = None,
+        end: int | None = None,
+        variable: tuple[int, int] | None = None,
+    ) -> Fate:
         layer, received = gone.get(position), scores.get(position, {})
         return Fate(
             position=position,
@@ -254,16 +261,17 @@ def _trace_row(
             scores=received,
             stands_for=merged.get(position, 1),
             protected=config.protect == "special" and position in (0, last),
+            variable=variable,
         )
 
     return FunctionFate(
         name=name,
         read=read,
         tokens=tuple(
-            fate(position, token.text, token.start, token.end)
+            fate(position, token.text, token.start, token.end, token.variable)
             for position, token in enumerate(read.tokens)
         ),
-        merged=tuple(fate(made, f"merged in layer {-made - 1}", None, None) for made in merged),
+        merged=tuple(fate(made, f"merged in layer {-made - 1}") for made in merged),
         layers=tuple(
             LayerFate(
                 layer.index,

@@ -1,8 +1,9 @@
 """Characters of a source → syntactic kinds, as Pygments' lexers classify them.
 
 A kind is a top class of Pygments' token types (Name, Keyword, Operator …), so that anyone can say
-what belongs to it. Lexers read the source itself, not what a model reads: once line breaks are
-collapsed, nobody could say where a line comment ends.
+what belongs to it; nodes of the data flow, which are no characters, are a kind of their own. Lexers
+read the source itself, not what a model reads: once line breaks are collapsed, nobody could say
+where a line comment ends.
 """
 
 from __future__ import annotations
@@ -14,12 +15,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from alpine_cli.errors import ConfigError
+from alpine_cli.tasks.registry import resolve_task
 
 if TYPE_CHECKING:
     from pygments.lexer import Lexer
 
-__all__ = ["KINDS", "SPECIAL", "guess_language", "kind_of", "kinds_of_characters", "lexer_for"]
+__all__ = [
+    "KINDS",
+    "NODES",
+    "SPECIAL",
+    "guess_language",
+    "kind_of",
+    "kinds_of_characters",
+    "lexer_for",
+]
 
+NODES = "data-flow nodes"
 KINDS = (
     "identifiers",
     "keywords",
@@ -31,6 +42,7 @@ KINDS = (
     "preprocessor",
     "white space",
     "other",
+    NODES,
 )
 SPECIAL = "special tokens"
 _WHITE, _OTHER = KINDS.index("white space"), KINDS.index("other")
@@ -49,7 +61,6 @@ _TYPES = (
     ("Literal", "string literals"),
     ("Text", "white space"),
 )
-_LANGUAGES = {"clone-detection": "java", "defect-detection": "c"}
 _LOOKED_AT = 50
 _MOST = 0.9
 
@@ -82,7 +93,7 @@ def guess_language(task: str, sources: Sequence[str]) -> tuple[str, str]:
     looked = sources[:_LOOKED_AT]
     if looked and sum(map(_is_python, looked)) >= _MOST * len(looked):
         return "python", f"{_MOST:.0%} or more of {len(looked)} functions parse as Python"
-    language = _LANGUAGES[task]
+    language = resolve_task(task).language
     return language, f"the language of the {task} benchmark; --language names another"
 
 

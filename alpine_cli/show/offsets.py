@@ -5,18 +5,23 @@ collapsed white space sees one blank where the source has a line break and an in
 byte-level token takes the blank before a word along. Here a token stands for its visible
 characters only; a token that is nothing but a collapsed blank stands for the last character of
 the run it came from.
+
+Where data flow is read, nodes follow the code: they stand for no text of their own, but know the
+variable they were identified from. Comments are then no tokens.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from alpine_cli.errors import DataError
 from alpine_cli.tasks.encoding import EncodingSpec, special_ids
+from alpine_cli.tasks.graph import RowGraph, read_graph_rows
 
-__all__ = ["ReadSource", "ReadToken", "read_source", "read_sources"]
+__all__ = ["ReadSource", "ReadToken", "read_items", "read_source", "read_sources"]
 
 _WORD = re.compile(r"\S+")
 
@@ -30,12 +35,14 @@ class ReadToken:
         text: as the vocabulary spells it, e.g. "Ġint" in byte-level BPE.
         start, end: its characters in the source, [start, end); None for special tokens that stand
             for no text. Byte-level tokens may share characters: one "é" can be two tokens.
+        variable: of a node of the data flow, the characters of its variable; else None.
     """
 
     id: int
     text: str
     start: int | None
     end: int | None
+    variable: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,19 @@ class ReadSource:
         tokens: in order, special tokens at their places; no longer than the model reads.
         cut_at: first character that was not read because the text is too long; None: all was read.
         tokens_cut: tokens that were left out with it.
+        graph: of code read with its data flow.
     """
 
     source: str
     tokens: tuple[ReadToken, ...]
     cut_at: int | None
     tokens_cut: int
+    graph: RowGraph | None = None
+
+    @property
+    def nodes(self) -> int:
+        """How many of the tokens are nodes of the data flow."""
+        return sum(token.variable is not None for token in self.tokens)
 
     @property
     def ids(self) -> list[int]:
@@ -80,6 +94,8 @@ def read_sources(
         DataError: a function has no token besides the special ones.
         ModelError: the tokenizer lacks the special tokens needed.
     """
+    if spec.data_flow is not None:
+        return _read_with_data_flow(sources, tokenizer, spec, where)
     prefix, suffix = special_ids(tokenizer, spec.mode_prefix)
     room = spec.max_length - len(prefix) - len(suffix)
     maps = [_collapsed(text) if spec.collapse_whitespace else _as_it_is(text) for text in sources]
@@ -117,6 +133,34 @@ def read_sources(
             )
         )
     return found
+
+
+def _read_with_data_flow(
+    sources: list[str], tokenizer: Any, spec: EncodingSpec, where: list[str]
+) -> list[ReadSource]:
+    found = []
+    rows = read_graph_rows(sources, tokenizer, spec)
+    for source, row, name in zip(sources, rows, where, strict=True):
+        if not row.ids:
+            raise DataError(f"{name}: has no tokens; give the text of a function")
+        code = row.graph.code
+        words = tokenizer.convert_ids_to_tokens(row.ids[:code])
+        tokens = [
+            ReadToken(id, word, *(span or (None, None)))
+            for id, word, span in zip(row.ids, words, row.spans, strict=False)
+        ]
+        for id, span in zip(row.ids[code:], row.spans[code:], strict=True):
+            assert span is not None
+            tokens.append(ReadToken(id, f"node {source[slice(*span)]}", None, None, span))
+        found.append(ReadSource(source, tuple(tokens), row.cut_at, row.tokens_cut, row.graph))
+    return found
+
+
+def read_items(read: Sequence[ReadSource], index: int = 0) -> dict[str, Any]:
+    """Functions as one item for a `Collator`."""
+    item: dict[str, Any] = {"rows": tuple(one.ids for one in read), "label": 0, "index": index}
+    graphs = tuple(one.graph for one in read if one.graph is not None)
+    return {**item, "graphs": graphs} if graphs else item
 
 
 def _cut_at(read: list[ReadToken], left_out: list[ReadToken]) -> int | None:

@@ -63,6 +63,7 @@ def _fate(fate: Fate) -> dict[str, Any]:
         "token": fate.text,
         "start": fate.start,
         "end": fate.end,
+        "variable": None if fate.variable is None else list(fate.variable),
         "layer": fate.layer,
         "cause": fate.cause,
         "protected": fate.protected,

@@ -22,10 +22,10 @@ from alpine_cli.measure.statistics import share_interval
 from alpine_cli.pruning.apply import prune, trace
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.results import Interval
-from alpine_cli.show.kinds import KINDS, kind_of, kinds_of_characters
-from alpine_cli.show.offsets import ReadSource, read_sources
+from alpine_cli.show.kinds import KINDS, NODES, kind_of, kinds_of_characters
+from alpine_cli.show.offsets import ReadSource, ReadToken, read_items, read_sources
 from alpine_cli.tasks.data import Sample
-from alpine_cli.tasks.loading import Collator
+from alpine_cli.tasks.loading import Collator, model_inputs
 
 __all__ = ["Counts", "KindSurvival", "Survival", "count_survival", "summarise_survival"]
 
@@ -138,12 +138,9 @@ def count_survival(
     depth, pruned = 0, tuple[int, ...]()
     for start in range(0, len(order), _AT_ONCE):
         group = order[start : start + _AT_ONCE]
-        batch = collate([{"rows": (read[i].ids,), "label": 0, "index": i} for i in group])
+        batch = collate([read_items([read[i]], i) for i in group])
         with torch.inference_mode(), trace(model) as recorded:
-            model.encoder(
-                input_ids=batch["input_ids"].to(device),
-                attention_mask=batch["attention_mask"].to(device),
-            )
+            model.encoder(**model.encoder_inputs(**model_inputs(batch, device)))
         traced = recorded.calls[0]
         if present is None:
             depth, pruned = len(traced.tokens) - 1, tuple(sorted(traced.plans))
@@ -154,8 +151,14 @@ def count_survival(
             present[index] = _present(kinds, removed_in[row, : len(kinds)], depth)
         on_progress(min(start + _AT_ONCE, len(order)), len(order))
     assert present is not None  # a split holds at least one sample
-    rows = dict(zip(texts, (one.ids for one in read), strict=True))
-    content = [[[rows[t] for t in s.code] for s in samples], [s.label for s in samples]]
+    of_text = dict(zip(texts, read, strict=True))
+    content: list[Any] = [
+        [[of_text[t].ids for t in s.code] for s in samples],
+        [s.label for s in samples],
+    ]
+    if checkpoint.encoding_spec.data_flow is not None:
+        graphs = [[of_text[t].graph for t in s.code] for s in samples]
+        content.append([[graph and graph.to_dict() for graph in some] for some in graphs])
     return Counts(
         present,
         pruned,
@@ -167,16 +170,17 @@ def count_survival(
 
 
 def _kinds_of_tokens(read: ReadSource, lexer: Any) -> NDArray[np.int64]:
-    """(n,) kind of each token; −1 for tokens without text."""
+    """(n,) kind of each token; −1 for tokens without text that are no nodes either."""
     kinds = kinds_of_characters(read.source, lexer)
-    return np.array(
-        [
-            -1
-            if token.start is None or token.end is None
-            else kind_of(kinds, token.start, token.end)
-            for token in read.tokens
-        ]
-    )
+
+    def kind(token: ReadToken) -> int:
+        if token.variable is not None:
+            return KINDS.index(NODES)
+        if token.start is None or token.end is None:
+            return -1
+        return kind_of(kinds, token.start, token.end)
+
+    return np.array([kind(token) for token in read.tokens])
 
 
 def _present(

@@ -121,7 +121,8 @@ def notes(survival: Survival) -> list[str]:
         f" ({method}; for a kind, over the functions that hold it).",
         "more, less: the interval lies wholly above or below that of all tokens, a cautious"
         " criterion; undecided: they overlap.",
-        "A token is of the kind that most of its characters have; special and merged tokens are"
+        "A token is of the kind that most of its characters have, and nodes of the data flow are a"
+        " kind of their own; special and merged tokens are"
         f" not counted. Kinds by Pygments, {survival.language} ({survival.language_reason}).",
     ]
     if survival.cut:

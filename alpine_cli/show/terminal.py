@@ -41,6 +41,10 @@ def heading(function: FunctionFate) -> str:
     """The function in one clause: how many tokens it has, and how many are left."""
     read, lengths = function.read, function.lengths
     text = f"{lengths[0]:,} tokens, {function.kept:,} stayed to the end"
+    if read.nodes:
+        kept = sum(t.variable is not None and t.layer is None for t in function.tokens)
+        text = f"{lengths[0]:,} tokens, {read.nodes:,} of them nodes of the data flow;"
+        text += f" {function.kept:,} stayed to the end, {kept:,} of them nodes"
     merged = lengths[-1] - function.kept
     if merged:
         text += f", and {merged} merged token{'s' if merged > 1 else ''}"

@@ -2,6 +2,7 @@
 
     plain        <s> code </s>
     mode prefix  <s> <encoder-only> </s> code </s>        (UniXcoder)
+    data flow    <s> code </s> node … node                (GraphCodeBERT; see `graph`)
 
 Code is cut, never the special tokens: of a long function the first `max_length - specials` tokens
 stay. White space is collapsed beforehand, as CodeXGLUE's scripts do, unless told otherwise. Text
@@ -11,12 +12,13 @@ the tokenizers of transformers do and what published models were trained with. N
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from alpine_cli.errors import DataError, ModelError
 from alpine_cli.tasks.data import Sample
+from alpine_cli.tasks.graph import RowGraph, read_graph_rows
 from alpine_cli.tasks.registry import resolve_task
 
 __all__ = ["MODE_TOKEN", "EncodedSplit", "EncodingSpec", "cut", "encode", "special_ids"]
@@ -36,12 +38,16 @@ class EncodingSpec:
         max_length: tokens of one function at most, special tokens included.
         mode_prefix: put UniXcoder's `<encoder-only> </s>` in front.
         collapse_whitespace: replace every run of white space by one blank before tokenising.
+        data_flow: the language whose data flow is read with the code; None: code only.
+        data_flow_length: room for nodes of the data flow besides `max_length`.
     """
 
     task: str
     max_length: int = 512
     mode_prefix: bool = False
     collapse_whitespace: bool = True
+    data_flow: str | None = None
+    data_flow_length: int = 128
 
     @property
     def specials(self) -> int:
@@ -67,19 +73,40 @@ class EncodedSplit:
             do not change them.
         labels: per sample, 0 or 1.
         ids: per sample, what the data calls it.
-        truncated: how many functions were cut.
+        truncated: how many functions were cut, of the whole split.
+        graphs: per sample, the graph of each row; None for code without data flow. Rows then hold
+            nodes behind the code.
     """
 
     rows: list[tuple[list[int], ...]]
     labels: list[int]
     ids: list[str]
     truncated: int = 0
+    graphs: list[tuple[RowGraph, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"rows": self.rows[index], "label": self.labels[index], "index": index}
+        item = {"rows": self.rows[index], "label": self.labels[index], "index": index}
+        return item if self.graphs is None else {**item, "graphs": self.graphs[index]}
+
+    def take(self, indices: Sequence[int]) -> EncodedSplit:
+        """Some of the samples, in the order given."""
+        return EncodedSplit(
+            rows=[self.rows[i] for i in indices],
+            labels=[self.labels[i] for i in indices],
+            ids=[self.ids[i] for i in indices],
+            truncated=self.truncated,
+            graphs=None if self.graphs is None else [self.graphs[i] for i in indices],
+        )
+
+    def content(self) -> list[Any]:
+        """All that a model gets to see, as plain values: what a digest rests on."""
+        if self.graphs is None:
+            return [self.rows, self.labels]
+        graphs = [[graph.to_dict() for graph in graphs] for graphs in self.graphs]
+        return [self.rows, self.labels, graphs]
 
     @property
     def functions(self) -> int:
@@ -89,15 +116,6 @@ class EncodedSplit:
     def length(self, index: int) -> int:
         """Tokens of sample `index`, over all its functions."""
         return sum(len(row) for row in self.rows[index])
-
-    def subset(self, indices: Sequence[int]) -> EncodedSplit:
-        """These samples, in this order."""
-        return EncodedSplit(
-            rows=[self.rows[i] for i in indices],
-            labels=[self.labels[i] for i in indices],
-            ids=[self.ids[i] for i in indices],
-            truncated=self.truncated,
-        )
 
     def longest_row(self, index: int) -> int:
         """Tokens of the longest function of sample `index`: what padding is paid for."""
@@ -138,6 +156,7 @@ def encode(samples: Sequence[Sample], tokenizer: Any, spec: EncodingSpec) -> Enc
     Raises:
         DataError: a function has no token besides the special ones; names file and line.
         ModelError: the tokenizer lacks the special tokens needed.
+        ConfigError: data flow is asked for, but its parser is not installed.
         ValueError: `max_length` leaves no room for code, or a sample has the wrong number of
             functions for the task.
     """
@@ -149,26 +168,39 @@ def encode(samples: Sequence[Sample], tokenizer: Any, spec: EncodingSpec) -> Enc
             f"({len(prefix) + len(suffix)})"
         )
     expected = resolve_task(spec.task).functions_per_sample
-    ids_of_text = _tokenise_once(samples, tokenizer, spec.collapse_whitespace)
+    texts = list(dict.fromkeys(text for sample in samples for text in sample.code))
     # Samples that share a function share its list of ids: BigCloneBench has 1.7 million places
     # for 9,134 functions.
-    row_of_text = {text: [*prefix, *ids[:room], *suffix] for text, ids in ids_of_text.items()}
+    if spec.data_flow is None:
+        ids_of_text = _tokenise(texts, tokenizer, spec.collapse_whitespace)
+        row_of_text = {
+            text: [*prefix, *ids[:room], *suffix] if ids else []
+            for text, ids in ids_of_text.items()
+        }
+        shortened = {text for text, ids in ids_of_text.items() if len(ids) > room}
+        graph_of_text = None
+    else:
+        row_of_text, graph_of_text, shortened = _with_data_flow(texts, tokenizer, spec)
     rows: list[tuple[list[int], ...]] = []
     truncated = 0
     for sample in samples:
         if len(sample.code) != expected:
             raise ValueError(f"{spec.task} takes {expected} functions, not {len(sample.code)}")
-        if not all(ids_of_text[text] for text in sample.code):
+        if not all(row_of_text[text] for text in sample.code):
             raise DataError(
                 f"{sample.where or sample.id}: a function has no tokens; remove the sample"
             )
         rows.append(tuple(row_of_text[text] for text in sample.code))
-        truncated += sum(len(ids_of_text[text]) > room for text in sample.code)
+        truncated += sum(text in shortened for text in sample.code)
+    graphs = None
+    if graph_of_text is not None:
+        graphs = [tuple(graph_of_text[text] for text in sample.code) for sample in samples]
     return EncodedSplit(
         rows=rows,
         labels=[sample.label for sample in samples],
         ids=[sample.id for sample in samples],
         truncated=truncated,
+        graphs=graphs,
     )
 
 
@@ -178,7 +210,12 @@ def cut(split: EncodedSplit, max_length: int) -> EncodedSplit:
     Args:
         split: as `encode` returned it.
         max_length: tokens of one function at most; above the number of special tokens.
+
+    Raises:
+        ValueError: the rows hold data flow, which would have to be found anew.
     """
+    if split.graphs is not None:
+        raise ValueError("rows with data flow cannot be cut; encode them with another max_length")
     # As `encode` does: the code is cut, the last special token stays; shared rows stay shared.
     shorter = {
         id(row): row if len(row) <= max_length else [*row[: max_length - 1], row[-1]]
@@ -190,10 +227,25 @@ def cut(split: EncodedSplit, max_length: int) -> EncodedSplit:
     return replace(split, rows=rows, truncated=max(truncated, split.truncated))
 
 
-def _tokenise_once(
-    samples: Iterable[Sample], tokenizer: Any, collapse_whitespace: bool
+def _with_data_flow(
+    texts: Sequence[str], tokenizer: Any, spec: EncodingSpec
+) -> tuple[dict[str, list[int]], dict[str, RowGraph], set[str]]:
+    """By text, its row (empty without code) and graph; and the texts that were cut."""
+    rows: dict[str, list[int]] = {}
+    graphs: dict[str, RowGraph] = {}
+    shortened: set[str] = set()
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        portion = texts[start : start + _TEXTS_AT_ONCE]
+        for text, row in zip(portion, read_graph_rows(portion, tokenizer, spec), strict=True):
+            rows[text], graphs[text] = row.ids, row.graph
+            if row.tokens_cut:
+                shortened.add(text)
+    return rows, graphs, shortened
+
+
+def _tokenise(
+    texts: Sequence[str], tokenizer: Any, collapse_whitespace: bool
 ) -> dict[str, list[int]]:
-    texts = list(dict.fromkeys(text for sample in samples for text in sample.code))
     ids_of_text: dict[str, list[int]] = {}
     # In portions: the Rust encodings of all texts at once would take many times the ids' memory.
     for start in range(0, len(texts), _TEXTS_AT_ONCE):

@@ -16,7 +16,7 @@ Shape letters: B samples, R = B × functions per sample (rows of one sample adja
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,19 @@ from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from alpine_cli.tasks.batching import BatchLimit, bucket_length, cut_into_batches
 from alpine_cli.tasks.encoding import EncodedSplit
+from alpine_cli.tasks.graph import RowGraph
 
-__all__ = ["Collator", "LengthGroupedSampler", "TokenBatchSampler", "make_loader"]
+__all__ = [
+    "MODEL_INPUTS",
+    "Collator",
+    "LengthGroupedSampler",
+    "TokenBatchSampler",
+    "make_loader",
+    "model_inputs",
+]
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "graph_mask")
+"""What of a batch a `TaskModel` reads; the last two exist where data flow is read."""
 
 _BATCHES_PER_GROUP = 50  # as in transformers: groups are shuffled, only inside one is sorted
 
@@ -210,7 +221,9 @@ class Collator:
 
         Returns:
             input_ids (R, L) int64, attention_mask (R, L) int64, labels (B,) int64, and
-            index (B,) int64, the sample's place in the split.
+            index (B,) int64, the sample's place in the split. Of items with data flow also
+            position_ids (R, L) int64 and graph_mask (R, L, L) bool: which token (row) attends to
+            which; rows of padding see the first token, since no token can see nothing.
 
         Raises:
             ValueError: a row is longer than `pad_to`.
@@ -225,12 +238,38 @@ class Collator:
         for at, row in enumerate(rows):
             input_ids_RL[at, : len(row)] = row
             attention_mask_RL[at, : len(row)] = 1
+        graphs = [graph for item in items for graph in item.get("graphs", ())]
         return {
+            **(self._graph_tensors(graphs, width) if graphs else {}),
             "input_ids": torch.from_numpy(input_ids_RL),
             "attention_mask": torch.from_numpy(attention_mask_RL),
             "labels": torch.tensor([item["label"] for item in items], dtype=torch.int64),
             "index": torch.tensor([item["index"] for item in items], dtype=torch.int64),
         }
+
+    def _graph_tensors(self, graphs: Sequence[RowGraph], width: int) -> dict[str, Tensor]:
+        position_ids_RL = np.full((len(graphs), width), self.pad_id, dtype=np.int64)
+        graph_mask_RLL = np.zeros((len(graphs), width, width), dtype=np.bool_)
+        for at, graph in enumerate(graphs):
+            n = len(graph)
+            position_ids_RL[at, :n] = graph.positions(self.pad_id)
+            graph_mask_RLL[at, :n, :n] = graph.mask()
+            graph_mask_RLL[at, n:, 0] = True
+        return {
+            "position_ids": torch.from_numpy(position_ids_RL),
+            "graph_mask": torch.from_numpy(graph_mask_RLL),
+        }
+
+
+def model_inputs(
+    batch: Mapping[str, Tensor], device: torch.device | str, *, non_blocking: bool = False
+) -> dict[str, Tensor]:
+    """The tensors of a batch that a `TaskModel` reads, on its device."""
+    return {
+        name: batch[name].to(device, non_blocking=non_blocking)
+        for name in MODEL_INPUTS
+        if name in batch
+    }
 
 
 def make_loader(

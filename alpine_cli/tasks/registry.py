@@ -24,6 +24,7 @@ class TaskSpec:
         summary: one sentence for help texts.
         functions_per_sample: 1, or 2 where a sample is a pair of functions.
         label_names: names of labels 0 and 1, in that order.
+        language: of the benchmark's functions; one's own data may be in another.
         metric: the metric that picks the best checkpoint on the validation split.
         heads: heads that fit, the default first.
         aliases: other accepted names.
@@ -33,6 +34,7 @@ class TaskSpec:
     summary: str
     functions_per_sample: int
     label_names: tuple[str, str]
+    language: str
     metric: str
     heads: tuple[str, ...]
     aliases: tuple[str, ...] = ()
@@ -56,6 +58,7 @@ TASKS: dict[str, TaskSpec] = {
             summary="Is this function defective? (Devign)",
             functions_per_sample=1,
             label_names=("sound", "defective"),
+            language="c",
             metric="accuracy",
             heads=("alpine", "standard"),
             aliases=("defect_pred", "defect-prediction", "defect_detection"),
@@ -65,6 +68,7 @@ TASKS: dict[str, TaskSpec] = {
             summary="Do these two functions do the same? (BigCloneBench)",
             functions_per_sample=2,
             label_names=("different", "clone"),
+            language="java",
             metric="f1",
             heads=("alpine",),
             aliases=("code_clone", "code-clone", "clone_detection"),

@@ -100,7 +100,7 @@ class Teacher:
                 " same tokens; choose a teacher that was made of the same model"
             )
         theirs = checkpoint.encoding_spec
-        for name in ("mode_prefix", "collapse_whitespace"):
+        for name in ("mode_prefix", "collapse_whitespace", "data_flow", "data_flow_length"):
             if getattr(theirs, name) != getattr(encoding, name):
                 raise ConfigError(
                     f"{where} was trained with {name} {getattr(theirs, name)}, the run has"

@@ -17,7 +17,7 @@ from alpine_cli.models import TaskModel
 from alpine_cli.pruning.apply import trace
 from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.encoding import EncodedSplit
-from alpine_cli.tasks.loading import make_loader
+from alpine_cli.tasks.loading import make_loader, model_inputs
 from alpine_cli.tasks.metrics import compute_metrics
 from alpine_cli.training.kept import TokensKept
 from alpine_cli.training.ranks import Ranks
@@ -108,7 +108,7 @@ def _evaluate_batch(
 ) -> list[tuple[int, float, int, float]]:
     device = model.device
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-        logits_B2 = model(batch["input_ids"].to(device), batch["attention_mask"].to(device)).logits
+        logits_B2 = model(**model_inputs(batch, device)).logits
     log_probs_B2 = logits_B2.float().log_softmax(dim=-1).cpu()
     loss_B = -log_probs_B2.gather(1, batch["labels"][:, None])[:, 0]
     columns = (

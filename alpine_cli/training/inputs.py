@@ -83,6 +83,8 @@ class TrainingInput:
             seed=config.train.seed,
             max_length=config.train.max_length,
             mode_prefix=config.mode_prefix,
+            data_flow=config.data_flow,
+            data_flow_length=config.data_flow_length,
         )
         teacher = Teacher.of(config, model, tokenizer, encoding)
         prune(model, config.prune)
@@ -117,4 +119,6 @@ class TrainingInput:
         for rows, label in zip(train.rows, train.labels, strict=True):
             for row in rows:
                 sha.update(np.array([len(row), *row, label], dtype=np.int64).tobytes())
+        for graph in (graph for graphs in train.graphs or () for graph in graphs):
+            sha.update(repr(graph).encode("ascii"))
         return sha.hexdigest()[:16]

@@ -60,6 +60,8 @@ def fields_of(path: Path) -> dict[str, Any]:
         "task": checkpoint.task,
         "head": checkpoint.head,
         "mode_prefix": encoding.mode_prefix,
+        "data_flow": encoding.data_flow,
+        "data_flow_length": encoding.data_flow_length,
         "train.max_length": encoding.max_length,
         **{f"prune.{name}": value for name, value in pruning.to_dict().items()},
         **({"data": run["data"]} if run.get("data") else {}),

@@ -33,6 +33,7 @@ from alpine_cli.errors import TrainingError
 from alpine_cli.models import TaskModel
 from alpine_cli.pruning.apply import trace
 from alpine_cli.tasks.encoding import EncodedSplit
+from alpine_cli.tasks.loading import model_inputs
 from alpine_cli.training.batches import LOSS_WEIGHT, StepBatches, make_train_loader
 from alpine_cli.training.consumption import ConsumptionMeter
 from alpine_cli.training.distillation import Teacher
@@ -166,9 +167,7 @@ class AlpineTrainer(Trainer):
         weight: float = inputs[LOSS_WEIGHT]
         with trace(self._task_model) as traced:
             outputs = model(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                labels=inputs["labels"],
+                **model_inputs(inputs, inputs["input_ids"].device), labels=inputs["labels"]
             )
         if weight:  # else the slot is a filler
             for call in traced.calls:

@@ -25,6 +25,7 @@ from alpine_cli.pruning.scoring import received_attention
 from alpine_cli.results import Part
 from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.encoding import EncodedSplit, EncodingSpec
+from alpine_cli.tasks.graph import RowGraph
 from alpine_cli.tasks.registry import TASKS
 from tests.pruning.families import CONFIGS, VOCABULARY, make_model
 
@@ -53,6 +54,18 @@ def make_variant(
     return LoadedVariant(
         "pruned", model, tokenizer, EncodingSpec(task), encoded, pruning, torch.device("cpu")
     )
+
+
+def with_nodes(encoded: EncodedSplit) -> EncodedSplit:
+    """The same samples, the last third of every row as nodes, each of one code token."""
+    graphs = []
+    for (row,) in encoded.rows:
+        nodes = len(row) // 3
+        code = len(row) - nodes
+        links = tuple((1 + at % (code - 2), 2 + at % (code - 2)) for at in range(nodes))
+        sources = tuple((at // 2,) for at in range(nodes))
+        graphs.append((RowGraph(1, 1, code, links, sources),))
+    return EncodedSplit(encoded.rows, encoded.labels, encoded.ids, graphs=graphs)
 
 
 def values(part: Part) -> dict[str, float]:
@@ -131,6 +144,20 @@ def test_three_counts_agree_on_pairs_of_functions(name: str) -> None:
     found = values(part)
     assert found["dispatcher_macs_over_analytic"] == pytest.approx(1, abs=TOLERANCE)
     assert found["fvcore_macs_over_analytic"] == pytest.approx(1, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["stock", "packed", "packed, pruned", "padded, pruned"])
+def test_three_counts_agree_where_data_flow_is_read(name: str) -> None:
+    """A mask saves nothing in dense attention: nodes are tokens, and every pair is multiplied."""
+    variant = make_variant(VARIANTS[name])
+    variant.encoded = with_nodes(variant.encoded)
+    part = _measure_variant(variant, 1, 4)
+    found = values(part)
+    assert found["dispatcher_macs_over_analytic"] == pytest.approx(1, abs=TOLERANCE)
+    assert found["fvcore_macs_over_analytic"] == pytest.approx(1, abs=TOLERANCE)
+    assert part.cautions == []
+    lengths = next(one for one in part.series if one.name == "mean_length")
+    assert lengths.y[0] == sum(map(variant.encoded.length, range(10))) / 10
 
 
 def test_a_counter_finds_the_macs_of_a_product_by_hand() -> None:

@@ -192,7 +192,7 @@ def test_inputs_that_cannot_be_pruned() -> None:
     batch = make_batch(make_rows([6, 4]), 1)
     ids = batch["input_ids"]
     with pytest.raises(PruningError, match=r"attention_mask must be \(batch, length\) = \(2, 6\)"):
-        model(ids, attention_mask=torch.ones(2, 1, 6, 6))
+        model(ids, attention_mask=torch.ones(2, 3, 6, 6))
     with pytest.raises(PruningError, match="exactly one of input_ids and inputs_embeds"):
         model(attention_mask=batch["attention_mask"])
     with pytest.raises(PruningError, match="does not take use_cache"):

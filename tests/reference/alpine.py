@@ -85,6 +85,20 @@ class SlowRun:
     scores: dict[int, list[float]] = field(default_factory=dict)
 
 
+@dataclass
+class SlowGraph:
+    """Who attends to whom in the input, and how nodes come into it.
+
+    sees[q][k]: whether column q attends to column k; positions: one id per column; links: by node
+    column, the columns whose word embeddings it is the mean of; last: the last special column.
+    """
+
+    sees: list[list[bool]]
+    positions: list[int]
+    links: dict[int, list[int]]
+    last: int
+
+
 def encode_roberta(
     model: torch.nn.Module,
     input_ids: list[int],
@@ -93,11 +107,14 @@ def encode_roberta(
     merge: str = "mean",
     protect: str = "special",
     choose: Choose | None = None,
+    graph: SlowGraph | None = None,
 ) -> SlowRun:
     """Run one unpadded sample through a RobertaModel's weights, pruning as the paper says.
 
     `choose` replaces the paper's band; merge "nearest" sends each removed token into the most
-    similar one that stays, and attention then counts every token as often as its size.
+    similar one that stays, and attention then counts every token as often as its size. With a
+    `graph` a token attends to another where a token that it stands for attended to one that the
+    other stands for, and to itself where there is none.
     """
     weights = {name: value.double() for name, value in model.state_dict().items()}
     config = model.config
@@ -112,23 +129,36 @@ def encode_roberta(
         scaled = centred / (variance + config.layer_norm_eps).sqrt()
         return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
+    words = [weights["embeddings.word_embeddings.weight"][token] for token in input_ids]
+    positions = [config.pad_token_id + 1 + place for place in range(len(input_ids))]
+    if graph is not None:
+        positions = graph.positions
+        for node, linked in graph.links.items():
+            words[node] = torch.stack([words[column] for column in linked]).mean(0)
     embedded = torch.stack(
         [
-            weights["embeddings.word_embeddings.weight"][token]
-            + weights["embeddings.position_embeddings.weight"][config.pad_token_id + 1 + position]
+            word
+            + weights["embeddings.position_embeddings.weight"][position]
             + weights["embeddings.token_type_embeddings.weight"][0]
-            for position, token in enumerate(input_ids)
+            for position, word in zip(positions, words, strict=True)
         ]
     )
     x = norm("embeddings.LayerNorm", embedded)
     origins = list(range(len(input_ids)))  # -1: a merged token
-    last = len(input_ids) - 1
+    members = [[column] for column in origins]  # input tokens that each token stands for
+    last = len(input_ids) - 1 if graph is None else graph.last
     sizes = [1.0] * len(input_ids)
     run = SlowRun(x, [len(input_ids)], [], math.inf)
     for layer in range(config.num_hidden_layers):
         prefix = f"encoder.layer.{layer}"
         n, size = x.shape
         head_size = size // heads
+        hidden = torch.zeros(n, n, dtype=torch.bool)
+        if graph is not None:
+            for a in range(n):
+                for b in range(n):
+                    hidden[a, b] = not any(graph.sees[i][j] for i in members[a] for j in members[b])
+                hidden[a, a] &= not hidden[a].all()
         probs, contexts = [], []
         for head in range(heads):
             columns = slice(head * head_size, (head + 1) * head_size)
@@ -138,6 +168,7 @@ def encode_roberta(
             )
             logits = q @ k.T / math.sqrt(head_size)
             weight = logits.exp() * torch.tensor(sizes, dtype=torch.float64)
+            weight = weight.masked_fill(hidden, 0.0)
             weight = weight / weight.sum(-1, keepdim=True)
             probs.append(weight)
             contexts.append(weight @ v)
@@ -161,7 +192,10 @@ def encode_roberta(
                 x = torch.stack([x[i] for i in range(n) if stays[i]])
                 sizes = [1.0] * (sum(stays) + (1 if removed and merge == "mean" else 0))
             origins = [origin for origin, stay in zip(origins, stays, strict=True) if stay]
+            gone = [column for i in range(n) if not stays[i] for column in members[i]]
+            members = [members[i] for i in range(n) if stays[i]]
             if removed and merge == "mean":
+                members.append(gone)
                 x = torch.cat([x, torch.stack(removed).mean(0, keepdim=True)])
                 origins.append(-1)
         run.kept.append([origin for origin in origins if origin >= 0])
