@@ -27,6 +27,11 @@ __all__ = ["co2_table", "training_time_table"]
 _GRAMS_PER_KG = 1e3
 _TASKS = ("defect-detection", "clone-detection")
 _PAPER_TRAINING = {"epochs": 5, "batch_size": 32, "max_length": 512}
+# Checkpoints that a run of ours may rest on, by setting, and what that means beside the paper.
+_RESTS_ON = {
+    "started_from": "ours went on from a fine-tuned checkpoint, published from the base model",
+    "distilled_from": "ours learned from an unpruned teacher, too, published from labels alone",
+}
 _PAPER_TRAINED_ON = {"defect-detection": 21854, "clone-detection": 90102}
 
 
@@ -107,6 +112,7 @@ def _untrained_twin(run: Run, ours: Sequence[Run]) -> Run | None:
         subject = other.result.subject
         names = (*_PAPER_TRAINING, "tokens_per_batch")
         asked = [_training_setting(other, name) for name in names]
+        asked += [other.result.settings.get(name) is None for name in _RESTS_ON]
         return (other.machine, other.task, other.model, subject.data_sha256, *asked)
 
     twins = [other for other in ours if not other.prunes and work(other) == work(run)]
@@ -128,6 +134,11 @@ def _training_differences(run: Run) -> list[str]:
             found.append(f"Fine-tuning: our {words} is not recorded, published {expected}")
         elif value != expected:
             found.append(f"Fine-tuning: our {words} is {value}, published {expected}")
+    found += [
+        f"Fine-tuning: {text}"
+        for name, text in _RESTS_ON.items()
+        if run.result.settings.get(name) is not None
+    ]
     expected, samples = _PAPER_TRAINED_ON[run.task], run.result.subject.samples
     if samples != expected:
         found.append(f"Fine-tuning: ours on {samples:,} samples, published on {expected:,}")

@@ -32,16 +32,21 @@ def _save(config: RunConfig, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("layers", ["even", "none"])
+@pytest.mark.parametrize(("layers", "tokens"), [("even", None), ("none", 150)])
 def test_two_processes_train_as_one(
-    make_config: MakeConfig, no_dropout_model: Path, tmp_path: Path, layers: str
+    make_config: MakeConfig, no_dropout_model: Path, tmp_path: Path, layers: str, tokens: int | None
 ) -> None:
-    """Same global batches: the last one, of 2 of 26 samples, is shared by all pieces, too."""
+    """Same global batches: the last one, of 2 of 26 samples, is shared by all pieces, too.
+
+    Within a budget of tokens, steps have other numbers of samples, some fewer than pieces.
+    """
     options = {
         "model": str(no_dropout_model),
         "prune__layers": layers,
         "train__grad_accum": 2,
         "train__epochs": 1,
+        "train__batch_size": None if tokens else 4,
+        "train__tokens_per_batch": tokens,
     }
     two = make_config(output=str(tmp_path / "two"), **options)
     done = _torchrun(
