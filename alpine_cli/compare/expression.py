@@ -3,6 +3,8 @@
     conditions = condition { "," condition }
     condition  = FIGURE [ "." VARIANT ] ( "<" | "<=" | ">" | ">=" ) NUMBER [ "%" | "pts" ]
 
+"pt", "point" and "points" are read as "pts".
+
 A condition speaks of the *change* of the candidate B against the baseline A:
 
     throughput<-5%           relative change, B / A - 1
@@ -32,7 +34,7 @@ _FIGURE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIANT = re.compile(r"[^<>]+")
 _OPERATOR = re.compile(r"<=|>=|<|>")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_UNIT = re.compile(r"%|pts?\b")
+_UNIT = re.compile(r"%|p(?:oin)?ts?\b")
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _condition(scanner: _Scanner) -> Condition:
         variant=variant,
         operator=cast(Operator, operator),
         bound=bound,
-        unit="pts" if unit.startswith("pt") else cast(Unit, unit),
+        unit="pts" if unit.startswith("p") else cast(Unit, unit),
     )
 
 

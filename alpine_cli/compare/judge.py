@@ -34,6 +34,7 @@ __all__ = ["SESSIONS", "Change", "Outcome", "changes_of", "evaluate"]
 SESSIONS = "two sessions, not interleaved"
 
 _POINT = 0.01
+_WIDEST = {"mcc": 2.0}  # of a change: MCC runs from -1 to 1, shares from 0 to 1
 _DEFAULT_VARIANT = "pruned"
 
 
@@ -242,7 +243,8 @@ def _in_unit(condition: Condition, change: Change) -> tuple[float, tuple[float, 
     A bound in a figure's own unit takes A's value as it stands: B - A = (B / A - 1) x A.
 
     Raises:
-        ConfigError: points of something that is no share, or per cent of one.
+        ConfigError: points of something that is no share, per cent of one, or a bound that no
+            change of it can pass.
         DataError: one of the sides has no value, or A is 0.
     """
     found, figure = change.found, change.pair.baseline.figure
@@ -251,6 +253,8 @@ def _in_unit(condition: Condition, change: Change) -> tuple[float, tuple[float, 
     if is_metric and condition.unit == "%":
         example = f"{figure.name}{condition.operator}{condition.bound:g}pts"
         raise ConfigError(f"{name} is a share itself: say pts, e.g. {example!r}")
+    if is_metric:
+        _check_reach(condition, name)
     if condition.unit == "pts" and not is_metric:
         raise ConfigError(f"{name} is in {figure.unit}, which has no points: say % or a number")
     if found.difference is None:
@@ -268,6 +272,26 @@ def _in_unit(condition: Condition, change: Change) -> tuple[float, tuple[float, 
     if found.interval is None:
         return value, None
     return value, ((found.interval.low - 1) * scale, (found.interval.high - 1) * scale)
+
+
+def _check_reach(condition: Condition, name: str) -> None:
+    """Refuse a bound at which the gate says nothing: it would never close, or always.
+
+    Raises:
+        ConfigError: it is such a one; names what was probably meant.
+    """
+    widest = _WIDEST.get(condition.figure, 1.0)
+    scale = 1.0 if condition.unit == "" else _POINT
+    if abs(condition.bound) * scale < widest:
+        return
+    what = "runs from -1 to 1" if condition.figure == "mcc" else "is a share from 0 to 1"
+    told = f"{name} {what} and cannot change by more than {widest / scale:g}{condition.unit}"
+    if condition.unit == "" and abs(condition.bound) * _POINT < widest:
+        head = condition.figure + (f".{condition.variant}" if condition.variant else "")
+        head += condition.operator
+        in_points, plain = f"{head}{condition.bound:g}pts", f"{head}{condition.bound * _POINT:g}"
+        told += f"; for points write {in_points!r} or {plain!r}"
+    raise ConfigError(told)
 
 
 def _why_nothing(condition: Condition, changes: Sequence[Change], matches: Matches) -> str:

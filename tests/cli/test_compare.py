@@ -33,6 +33,7 @@ def sides(tmp_path: Path) -> tuple[Path, Path]:
         (("--fail-if", "total_macs>0", "--fail-if", "throughput<-5%"), 1),
         (("--fail-if", "throughput less than five"), 2),
         (("--fail-if", "nothing<0"), 2),
+        (("--fail-if", "accuracy<-1"), 2),
     ],
 )
 def test_exit_codes(

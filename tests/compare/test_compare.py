@@ -266,3 +266,32 @@ def test_families() -> None:
     assert family_of(figure("total_macs", "analytic")) == "exact"
     assert family_of(figure("dispatcher_macs", "counted")) == "exact"
     assert family_of(figure("co2", "modelled")) == "machine"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("accuracy<-1", "'accuracy<-1pts' or 'accuracy<-0.01'"),
+        ("f1.pruned<=-2.5", "'f1.pruned<=-2.5pts' or 'f1.pruned<=-0.025'"),
+        ("mcc<-3", "'mcc<-3pts' or 'mcc<-0.03'"),
+        ("accuracy<-100pts", "more than 100pts"),
+        ("accuracy>1", "'accuracy>1pts'"),
+    ],
+)
+def test_a_bound_that_no_share_can_pass_is_refused(text: str, meant: str) -> None:
+    """`accuracy<-1` was taken, and the gate could never close."""
+    with pytest.raises(ConfigError) as caught:
+        judged(text, *called(text))
+    assert meant in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["accuracy<-0.5", "accuracy<-99pts", "mcc<-1", "mcc<-150 points"])
+def test_a_bound_that_can_be_passed_is_judged(text: str) -> None:
+    assert judged(text, *called(text)).holds is False
+
+
+def called(text: str) -> tuple[Result, Result]:
+    """Two results whose accuracy goes by the name of the metric that a condition speaks of."""
+    name = parse_conditions(text)[0].figure
+    a, b = (changed(make_result(id=i), "accuracy", name=name) for i in ("00000001", "00000002"))
+    return a, b
