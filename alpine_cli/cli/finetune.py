@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from alpine_cli.cli._common import ForceOption, JsonOption, console, error_console, print_json
@@ -31,7 +32,7 @@ def _option(field: str, panel: str, *flags: str, metavar: str | None = None) -> 
     """The option of a config field, with the field's description as its help."""
     text = _HELP[field][0].upper() + _HELP[field][1:]
     names = flags or (option_flag(field),)
-    return typer.Option(*names, help=text, rich_help_panel=panel, metavar=metavar)
+    return typer.Option(*names, help=escape(text), rich_help_panel=panel, metavar=metavar)
 
 
 _EXAMPLES = """

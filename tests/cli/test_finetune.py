@@ -262,6 +262,14 @@ def test_resume_takes_no_settings(run_alpine: Run, tmp_path: Path) -> None:
     assert "not a run directory" in result.stderr
 
 
+def test_help_keeps_what_stands_in_brackets(run_alpine: Run) -> None:
+    """Descriptions are plain text: "alpine-cli[graph]" was read as markup, and cut."""
+    text = " ".join(run_alpine("finetune", "--help", env={"COLUMNS": "400"}).stdout.split())
+    assert "needs alpine-cli[graph]" in text
+    assert "[μ − ασ, μ + ασ]" in text
+    assert "\\" not in text
+
+
 def test_help_has_examples(run_alpine: Run) -> None:
     result = run_alpine("finetune", "--help")
     assert result.exit_code == 0
