@@ -2,7 +2,8 @@
 
 colour and marker   the rule            filled, hollow, half   merge mean, none, nearest
 line                settings that differ in strength alone; its style tells the layers
-bar                 95 % interval of the paired difference to unpruned, around the value
+bar                 95 % interval of the paired difference to unpruned, around the value; where
+                    settings are many, only of the front and of the published rule
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _LOOKS: dict[str, tuple[str, str]] = {
 _OTHER_LOOK = (drawing.QUIET, "h")
 _LINES: dict[str, Any] = {"all": "-", "": "-", "even": "--", "odd": ":"}
 _OTHER_LINE = "-."
-_LABELLED = 8  # points of a front that get their name; more would cover each other
+_ALL_BARS = 40  # settings; bars of more would be a hedge
 
 
 def draw_front(result: Result, path: Path) -> bool:
@@ -65,7 +66,7 @@ def draw_points(points: Sequence[FrontPoint], path: Path, subtitle: str) -> None
         for chain in _chains(pruned):
             _draw_chain(axes, chain)
         for point in pruned:
-            _draw_point(axes, point)
+            _draw_point(axes, point, bar=_has_bar(point, pruned))
         axes.plot(
             [100 * point.share for point in front],
             [100 * point.value for point in front],
@@ -85,7 +86,6 @@ def draw_points(points: Sequence[FrontPoint], path: Path, subtitle: str) -> None
             ha="center",
             fontsize=9,
         )
-        _name_front(axes, [point for point in front if point.name != BASELINE])
         axes.set_xlabel("multiply-adds, % of unpruned")
         axes.set_ylabel(f"{ROWS.get(metric, metric)}, %" if metric != "mcc" else "MCC × 100")
         axes.set_xlim(0, 106)
@@ -93,6 +93,7 @@ def draw_points(points: Sequence[FrontPoint], path: Path, subtitle: str) -> None
         axes.set_axisbelow(True)
         axes.legend(handles=_legend(pruned), loc="upper left", bbox_to_anchor=(1.0, 1.0))
         drawing.headline(axes, "What pruning at inference costs and saves", subtitle)
+        _name_front(axes, [point for point in front if point.name != BASELINE])
 
 
 def _chains(points: Iterable[FrontPoint]) -> list[list[FrontPoint]]:
@@ -114,11 +115,15 @@ def _draw_chain(axes: Any, chain: list[FrontPoint]) -> None:
     )
 
 
-def _draw_point(axes: Any, point: FrontPoint) -> None:
+def _has_bar(point: FrontPoint, pruned: Sequence[FrontPoint]) -> bool:
+    return len(pruned) <= _ALL_BARS or point.on_front or point.published
+
+
+def _draw_point(axes: Any, point: FrontPoint, *, bar: bool) -> None:
     x, y = 100 * point.share, 100 * point.value
     look = _look(point)
     interval = point.change.difference_interval if point.change is not None else None
-    if interval is not None and point.change is not None and point.change.difference is not None:
+    if bar and interval and point.change is not None and point.change.difference is not None:
         base = y - 100 * point.change.difference
         ends = [base + 100 * interval.low, base + 100 * interval.high]
         axes.plot([x, x], ends, color=look["color"], linewidth=0.8, alpha=0.5, zorder=2)
@@ -148,10 +153,12 @@ def _look(point: FrontPoint) -> dict[str, Any]:
 
 
 def _name_front(axes: Any, front: list[FrontPoint]) -> None:
-    """Name points of the front, evenly picked where there are many."""
-    step = max(1, -(-len(front) // _LABELLED))
-    for point in front[::step]:
-        axes.annotate(
+    """Name points of the front, the most accurate first, where names do not cover each other."""
+    renderer = axes.figure.canvas.get_renderer()
+    axes.figure.draw_without_rendering()  # fixes the layout, which extents rest on
+    taken: list[Any] = []
+    for point in sorted(front, key=lambda point: -point.value):
+        name = axes.annotate(
             point.name,
             (100 * point.share, 100 * point.value),
             xytext=(6, 7),
@@ -160,6 +167,11 @@ def _name_front(axes: Any, front: list[FrontPoint]) -> None:
             fontsize=7.5,
             color=drawing.QUIET,
         )
+        place = name.get_window_extent(renderer)
+        if any(place.overlaps(other) for other in taken):
+            name.remove()
+        else:
+            taken.append(place)
 
 
 def _legend(pruned: list[FrontPoint]) -> list[Any]:
@@ -183,5 +195,7 @@ def _legend(pruned: list[FrontPoint]) -> list[Any]:
         handles.append(ring)
     handles.append(Line2D([], [], color=drawing.INK, linewidth=1.2, label="Pareto front"))
     bar = "95 % interval of\nthe difference"
+    if len(pruned) > _ALL_BARS:
+        bar += "\n(front, published rule)"
     handles.append(Line2D([], [], color=drawing.QUIET, marker="|", linestyle="", label=bar))
     return handles

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alpine_cli.tasks.encoding import EncodedSplit
+if TYPE_CHECKING:  # configs, and with them every --help, import this module
+    from alpine_cli.tasks.encoding import EncodedSplit
 
 __all__ = ["BatchLimit", "bucket_length", "cut_into_batches", "grouped_by_length"]
 

@@ -55,8 +55,11 @@ class EncodingSpec:
         return 4 if self.mode_prefix else 2
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values only."""
-        return asdict(self)
+        """Plain values only; nothing of data flow where none is read, as in older files."""
+        values = asdict(self)
+        if self.data_flow is None:
+            del values["data_flow"], values["data_flow_length"]
+        return values
 
     @classmethod
     def from_dict(cls, mapping: dict[str, Any]) -> EncodingSpec:

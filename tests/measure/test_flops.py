@@ -151,7 +151,7 @@ def test_three_counts_agree_where_data_flow_is_read(name: str) -> None:
     """A mask saves nothing in dense attention: nodes are tokens, and every pair is multiplied."""
     variant = make_variant(VARIANTS[name])
     variant.encoded = with_nodes(variant.encoded)
-    part = _measure_variant(variant, 1, 4)
+    part = _measure_variant(variant, BatchLimit(1), BatchLimit(4))
     found = values(part)
     assert found["dispatcher_macs_over_analytic"] == pytest.approx(1, abs=TOLERANCE)
     assert found["fvcore_macs_over_analytic"] == pytest.approx(1, abs=TOLERANCE)

@@ -19,6 +19,7 @@ from alpine_cli.measure.trials import settings_to
 from alpine_cli.measure.workload import WorkloadRequest, load_workload
 from alpine_cli.pruning import PruningConfig, prune, trace
 from alpine_cli.results import Part
+from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.encoding import encode
 
 GRID = GridOptions((Family("band", (0.5, 1.5), ("even",), ("mean", "none")),))
@@ -32,6 +33,7 @@ def request_(subject: tuple[Path, Path]) -> Request:
         "workload": plan.request.model_dump(mode="json"),
         "settings": settings_to(settings),
         "flops_batch_size": 1,
+        "flops_tokens_per_batch": None,
         "folder": None,
         "metric": "accuracy",
         "time": None,
@@ -93,6 +95,7 @@ def test_truncation_is_the_input_encoded_shorter(subject: tuple[Path, Path]) -> 
         "workload": plan.request.model_dump(mode="json"),
         "settings": settings_to(settings),
         "flops_batch_size": 1,
+        "flops_tokens_per_batch": None,
         "folder": None,
         "metric": "accuracy",
         "time": {"runs": 5, "min_seconds": 0, "timed_samples": 8},
@@ -114,7 +117,7 @@ def test_truncation_is_the_input_encoded_shorter(subject: tuple[Path, Path]) -> 
     for length in (16, 5):
         encoding = replace(variant.encoding, max_length=length)
         variant.encoded = encode(workload.samples, variant.tokenizer, encoding)
-        answers = "".join(map(str, predict(variant, 7)))
+        answers = "".join(map(str, predict(variant, BatchLimit(7))))
         assert part.predictions.predicted[f"truncate {length}"] == answers
         saved = full - layer_macs(variant.encoded.rows)
         assert macs["unpruned"] - macs[f"truncate {length}"] == pytest.approx(saved)  # type: ignore[operator]
