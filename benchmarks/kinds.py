@@ -31,6 +31,7 @@ from alpine_cli.measure.grid import Setting
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.report.drawing import drawn, headline
 from alpine_cli.report.pictures import slug
+from alpine_cli.results import Interval
 from alpine_cli.show.kinds import guess_language, lexer_for
 from alpine_cli.show.subject import ShowSubject
 from alpine_cli.show.survival import KindSurvival, Survival, count_survival, summarise_survival
@@ -154,7 +155,8 @@ def main() -> None:
         "settings": {setting: survival_record(one) for setting, one in survivals.items()},
     }
     stem = asked.output / f"kinds-{name}"
-    write_atomic(stem.with_suffix(".json"), json.dumps(kept, ensure_ascii=False, indent=1) + "\n")
+    plain = json.dumps(kept, ensure_ascii=False, indent=1, default=Interval.model_dump)
+    write_atomic(stem.with_suffix(".json"), f"{plain}\n")
     text = document(name, where, survivals)
     write_atomic(stem.with_suffix(".md"), text)
     draw(survivals, stem, f"{name}: {some.functions:,} functions of {where}")
