@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +37,7 @@ from alpine_cli.dataflow import LANGUAGES
 from alpine_cli.errors import ConfigError
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.errors import PruningError
+from alpine_cli.pruning.presets import PRESETS, preset_fields
 from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.data import Columns
 from alpine_cli.tasks.registry import resolve_task
@@ -51,6 +52,8 @@ __all__ = [
     "load_config",
 ]
 
+_Entry = tuple[FieldPath, Any, str]  # path, value, origin
+_PRESET = ("prune", "preset")
 _SECTIONS = ("columns", "limit", "prune", "train")
 # Two ways of saying one thing: a source that gives one replaces the other of an earlier source.
 _ALTERNATIVES = (
@@ -267,6 +270,9 @@ def _pruning(value: Any) -> Any:
     errors: list[tuple[tuple[str, ...], str]] = []
     clean: dict[str, Any] = {}
     for name, raw in value.items():
+        if name == "preset":  # `load_config` has spelt out those there are
+            errors.append(((name,), f"must be one of {', '.join(PRESETS)} (got {raw!r})"))
+            continue
         if name not in known:
             errors.append(((str(name),), "extra_forbidden"))
             continue
@@ -440,6 +446,10 @@ def load_config(
         ConfigError: lists every invalid field, one per line, with the source of each.
     """
     settings = Settings.from_file(path)
+    named = settings.get(_PRESET)
+    if isinstance(named, str) and named in PRESETS:
+        settings.underlay(_preset_entries(named, str(path)))
+        settings.discard(_PRESET)
     if start is not None:
         origin, beneath = start
         settings.underlay(
@@ -451,7 +461,8 @@ def load_config(
         for name, value in (options or {}).items()
         if value is not None
     ]
-    for entries in (changes, given):
+    for said in (changes, given):
+        entries = _spelt_out(said)
         _drop_alternatives(settings, entries)
         settings.apply(entries)
     values = {
@@ -463,6 +474,17 @@ def load_config(
         return RunConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(explain(error, settings, describe_fields(), option_flag)) from error
+
+
+def _spelt_out(entries: Sequence[_Entry]) -> list[_Entry]:
+    """A preset as the fields it stands for, beneath all others of the same source."""
+    presets = [entry for entry in entries if entry[0] == _PRESET and str(entry[1]) in PRESETS]
+    found = [one for _, name, origin in presets for one in _preset_entries(name, origin)]
+    return found + [entry for entry in entries if entry not in presets]
+
+
+def _preset_entries(name: str, origin: str) -> list[_Entry]:
+    return [(("prune", field), value, origin) for field, value in preset_fields(name).items()]
 
 
 def _drop_alternatives(settings: Settings, entries: Iterable[tuple[FieldPath, Any, str]]) -> None:

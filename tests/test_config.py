@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from alpine_cli.config import RunConfig, describe_fields, load_config
 from alpine_cli.errors import ConfigError
 from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.presets import preset
 
 BASE = {"model": "codebert", "task": "defect-detection"}
 
@@ -305,3 +306,27 @@ def test_data_flow_becomes_a_language(value, expected):
 def test_data_flow_of_an_unknown_language():
     with pytest.raises(ConfigError, match=r"data_flow: must be task, java, python, c \(got 'x'\)"):
         load_config(None, ["data_flow=x"], {"model": "m", "task": "defect-detection"})
+
+
+def test_a_preset_lies_beneath_the_other_fields_of_its_source_and_above_weaker_ones(
+    tmp_path: Path,
+) -> None:
+    """And the run's config says what it stood for: there is no `preset` left in it."""
+    file = tmp_path / "run.yaml"
+    file.write_text("prune: {keep: 0.8, preset: alpine-plus, engine: padded}\n")
+    plus = dataclasses.replace(preset("alpine-plus"), keep=0.8, engine="padded")
+    assert load_config(file, (), BASE).prune == plus
+    checkpoint = ("ckpt.pt", {"prune.rule": "top", "prune.keep": 0.3, "prune.layers": "odd"})
+    assert load_config(file, (), BASE, checkpoint).prune == plus
+    options = {**BASE, "prune.preset": "alpine", "prune.alpha": 0.5}
+    published = PruningConfig(layers="all", alpha=0.5, engine="padded")
+    assert load_config(file, (), options, checkpoint).prune == published
+    assert load_config(None, ["prune.preset=alpine"], BASE).prune == preset("alpine")
+
+
+@pytest.mark.parametrize("name", ["alpine+", "[alpine]"])
+def test_an_unknown_preset_is_told_with_those_there_are(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"prune: {{preset: {name}}}\n")
+    with pytest.raises(ConfigError, match=r"prune\.preset: must be one of alpine, alpine-plus"):
+        load_config(file, (), BASE)

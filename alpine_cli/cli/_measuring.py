@@ -18,6 +18,8 @@ from alpine_cli.cli._progress import show_progress
 from alpine_cli.cli._result_table import print_result
 from alpine_cli.errors import ConfigError
 from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.errors import PruningError
+from alpine_cli.pruning.presets import preset_fields
 
 __all__ = [
     "BaselineOption",
@@ -99,7 +101,8 @@ PruneOption = Annotated[
     typer.Option(
         "--prune",
         help="Override any other field of the checkpoint's pruning: rule=top, keep=0.6, score=cls,"
-        " output=first. Repeatable.",
+        " output=first; or all that say how tokens go: preset=alpine-plus (or alpine, the published"
+        " rule). Repeatable.",
         metavar="FIELD=VALUE",
     ),
 ]
@@ -151,13 +154,13 @@ def pruning_fields(assignments: Sequence[str] | None) -> dict[str, Any] | None:
     """Read `--prune` options: values are YAML, so that numbers are numbers.
 
     Raises:
-        ConfigError: not FIELD=VALUE, no field of `PruningConfig`, or given twice.
+        ConfigError: not FIELD=VALUE, no field of `PruningConfig`, given twice, or no such preset.
     """
     if not assignments:
         return None
     import yaml
 
-    known = [field.name for field in fields(PruningConfig)]
+    known = [*(field.name for field in fields(PruningConfig)), "preset"]
     found: dict[str, Any] = {}
     for text in assignments:
         name, equals, value = text.partition("=")
@@ -171,6 +174,11 @@ def pruning_fields(assignments: Sequence[str] | None) -> dict[str, Any] | None:
             found[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"--prune {text}: not a YAML value: {error}") from error
+    if "preset" in found:
+        try:
+            found = preset_fields(found.pop("preset")) | found
+        except PruningError as error:
+            raise ConfigError(f"--prune {error}") from error
     return found
 
 

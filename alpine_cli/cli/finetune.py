@@ -96,6 +96,15 @@ def finetune(
     alpha: Annotated[float | None, _option("prune.alpha", _PRUNING)] = None,
     merge: Annotated[str | None, _option("prune.merge", _PRUNING)] = None,
     protect: Annotated[str | None, _option("prune.protect", _PRUNING)] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            help="A pruning by name, beneath the other options here: alpine (the published rule,"
+            " all layers) or alpine-plus (ours, for pruning without re-training).",
+            rich_help_panel=_PRUNING,
+        ),
+    ] = None,
     rule: Annotated[str | None, _option("prune.rule", _PRUNING)] = None,
     keep: Annotated[str | None, _option("prune.keep", _PRUNING)] = None,
     score: Annotated[str | None, _option("prune.score", _PRUNING)] = None,
@@ -179,6 +188,7 @@ def finetune(
         "head": head,
         "mode_prefix": mode_prefix,
         "data_flow": data_flow,
+        "prune.preset": preset,
         "prune.layers": layers,
         "prune.alpha": alpha,
         "prune.merge": merge,

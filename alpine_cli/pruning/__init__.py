@@ -15,6 +15,7 @@ __all__ = [
     "Trace",
     "UnsupportedModelError",
     "is_pruned",
+    "preset",
     "prune",
     "trace",
     "unprune",
