@@ -15,10 +15,12 @@ Variants:
     packed           no padding anywhere
     packed first     packed, and the last layer feeds forward only the tokens that heads read
 
-`--compile` adds variants that went through torch.compile (inductor, dynamic shapes). `--train`
-times training steps instead (forward, backward, AdamW, dropout on, mean loss over all tokens that
-are left). `--dtype bfloat16` runs in half precision, and `--fresh` gives every round functions of
-its own, so that lengths and token counts are ones no kernel was built for.
+`--rules` adds rules of a fixed share (merging into the most similar token, into one mean, bipartite
+matching, random removal), which have costs of their own. `--compile` adds variants that went
+through torch.compile (inductor, dynamic shapes). `--train` times training steps instead (forward,
+backward, AdamW, dropout on, mean loss over all tokens that are left). `--dtype bfloat16` runs in
+half precision, and `--fresh` gives every round functions of its own, so that lengths and token
+counts are ones no kernel was built for.
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ class Variant:
     """One way to run the functions: the model, its pruning, and how functions are batched.
 
     `attends=False` leaves attention out, to see what everything else costs; never with pruning.
+    `rule` prunes by that rule as it is, instead of the band at the published shares.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Variant:
     output: str = "tokens"
     attends: bool = True
     compiled: bool = False
+    rule: PruningConfig | None = None
 
 
 VARIANTS = (
@@ -86,6 +90,16 @@ VARIANTS = (
 )
 
 
+_QUARTER = 0.75  # per layer, in all of twelve: about a quarter of the multiply-adds
+RULES = tuple(
+    Variant(f"packed, {name}", "packed", "all", rule=PruningConfig("all", keep=_QUARTER, **how))
+    for name, how in {
+        "top 75% nearest": {"rule": "top", "merge": "nearest"},
+        "top 75% mean": {"rule": "top", "merge": "mean"},
+        "bipartite 75%": {"rule": "bipartite", "merge": "nearest"},
+        "random 75% mean": {"rule": "random", "merge": "mean"},
+    }.items()
+)
 COMPILED = (
     Variant("stock compiled", None, bucketed=True, compiled=True),
     Variant("packed compiled, none", "packed", compiled=True),
@@ -164,13 +178,13 @@ def prepare(
     turn = itertools.cycle(prepared)
     engines: dict[str, Any] = {}
     if variant.engine:
-        config = PruningConfig(
+        config = variant.rule or PruningConfig(
             variant.layers,
             engine=variant.engine,  # type: ignore[arg-type]
             output=variant.output,  # type: ignore[arg-type]
         )
         prune(model, config)
-        if variant.layers != "none":
+        if variant.layers != "none" and variant.rule is None:
             scheduled = ScheduledBand(ENGINES[variant.engine], shares(PUBLISHED, variant.layers))
             engines[variant.engine] = scheduled
 
@@ -290,11 +304,12 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help="training steps instead")
     parser.add_argument("--fresh", action="store_true", help="other functions in every round")
     parser.add_argument("--compile", action="store_true", help="torch.compile of some, too")
+    parser.add_argument("--rules", action="store_true", help="rules beside the band, too")
     parser.add_argument("--only", nargs="+", help="names of variants; default: all of them")
     parser.add_argument("--output", type=Path, default=RESULTS / "engines-cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    known = VARIANTS + (COMPILED if arguments.compile else ())
+    known = VARIANTS + (RULES if arguments.rules else ()) + (COMPILED if arguments.compile else ())
     variants = [v for v in known if not arguments.only or v.name in arguments.only]
 
     sets = arguments.runs + 1 if arguments.fresh else 1  # one more for the warm-up
