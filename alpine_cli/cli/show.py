@@ -110,7 +110,7 @@ def show(
     from alpine_cli.show.subject import load_subject
 
     if html is not None:
-        refuse_existing(html, force)
+        refuse_existing(html, force, file=True)
     subject = load_subject(
         checkpoint,
         layers=layers,
