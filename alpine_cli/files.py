@@ -65,7 +65,7 @@ def _refuse_taken(path: Path, force: bool) -> None:
 
 def _try_writing(path: Path, *, file: bool) -> None:
     """Make and remove what the output needs first: each missing folder by its name, or an entry."""
-    missing = []
+    missing: list[str] = []
     place = path.absolute()
     while not place.is_dir():
         # A file is replaced by a rename, which also replaces a link that leads nowhere.
