@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from alpine_cli.report.tables import Table
 
 __all__ = [
+    "PLAIN_SECONDS",
     "AlphasOption",
     "KeepsOption",
     "LayersListOption",
     "MergesOption",
     "MetricOption",
-    "PLAIN_SECONDS",
     "PlainLines",
     "ProtectsOption",
     "RulesOption",
