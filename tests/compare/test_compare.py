@@ -20,7 +20,7 @@ Rates = list[float]
 _FAST, _SLOW = [99.0, 100.0, 101.0, 100.5, 99.5, 100.0], [89.0, 90.0, 91.0, 90.5, 89.5, 90.0]
 
 
-def changed(result: Result, name: str, variant: str = "pruned", **changes: Any) -> Result:
+def changed(result: Result, name: str, /, variant: str = "pruned", **changes: Any) -> Result:
     """The result with one figure changed."""
     figures = [
         figure.model_copy(update=changes)
