@@ -110,8 +110,8 @@ def _refusals(refused: dict[tuple[str, str], str]) -> list[str]:
 def _unclear(outcome: Outcome, changes: list[Change]) -> str:
     return (
         f"--fail-if {outcome.condition.text!r}: {_change_text(outcome, changes)} is beyond the"
-        f" bound, but cannot be shown or ruled out ({outcome.why}). Measure with more --runs, or judge the"
-        " values with --strict"
+        f" bound, but cannot be shown or ruled out ({outcome.why}). Measure with more --runs, or"
+        " judge the values with --strict"
     )
 
 
