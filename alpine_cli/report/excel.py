@@ -16,6 +16,7 @@ from alpine_cli.files import atomic_path
 from alpine_cli.report.cell_text import decimals_of, parted, without_brackets
 from alpine_cli.report.document import Document, Section
 from alpine_cli.report.excel_charts import Looks, add_charts
+from alpine_cli.report.session_tables import cell_labels
 from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.report.tidy import comparison_rows, environment_rows, figure_rows, series_rows
 
@@ -189,7 +190,7 @@ class _Writer:
 
     def contents(self, sheet: Any, document: Document) -> None:
         """The first sheet: what there is and where; what was left out; what holds for all."""
-        sheet.set_column(0, 0, 30)
+        sheet.set_column(0, 0, 34)
         sheet.set_column(1, 1, 100)
         _print_on_pages(sheet)
         sheet.write_string(0, 0, "Results of alpine", self.title)
@@ -200,8 +201,9 @@ class _Writer:
         line = len(self.sheets) + 3
         told = [("Note", remark) for remark in document.remarks]
         told += [("Left out", problem) for problem in document.problems]
-        for section in document.sections:
-            mind = f"Mind, {section.result.id}"
+        labels = cell_labels([section.result for section in document.sections])
+        for section, label in zip(document.sections, labels, strict=True):
+            mind = f"Mind, {', '.join(filter(None, (label, section.result.id)))}"
             told += [(mind, str(caution)) for caution in section.result.cautions]
         for at, (topic, text) in enumerate(told, start=line):
             sheet.write_string(at, 0, topic, self.note)

@@ -33,7 +33,7 @@ def to_table(result: Result) -> Table:
         columns.append(Column("unpruned / stock"))
     columns.append(Column("how", numeric=False))
     rows = []
-    reasons: dict[str, None] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}  # (label, reason) -> variants: said once
     for row in summarise(result):
         unit = f" [{row.scale.unit}]" if row.scale.unit else ""
         cells = [Cell(f"{row.label.strip()}{unit}")]
@@ -46,8 +46,11 @@ def to_table(result: Result) -> Table:
         rows.append(cells)
         for figure in row.figures.values():
             if figure.reason is not None:
-                reasons[f"{row.label.strip()}, {figure.variant}: not taken, {figure.reason}"] = None
-    notes = list(reasons)
+                reasons.setdefault((row.label.strip(), figure.reason), []).append(figure.variant)
+    notes = [
+        f"{label}, {', '.join(names)}: not taken, {reason}"
+        for (label, reason), names in reasons.items()
+    ]
     if ratios:
         notes.insert(
             0,
