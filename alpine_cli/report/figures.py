@@ -54,6 +54,8 @@ def draw_lengths(result: Result, path: Path) -> bool:
         axes.set_ylim(bottom=0)
         axes.set_xlim(-0.3, max(curves[0].x) * (1.22 if pruned else 1.0) + 0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
+        # The room for the words beside the curve is no layer.
+        axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= max(curves[0].x)])
         axes.set_xlabel("layers passed")
         axes.set_ylabel("mean tokens per function")
         axes.grid(axis="y")

@@ -180,6 +180,7 @@ def test_the_tokens_left_are_told_beside_the_curve(tmp_path: Path) -> None:
     end = axes.transData.transform((3.0, 14.0))
     assert told.get_window_extent().x0 > end[0]
     assert told.get_window_extent().x1 <= seen[0].bbox.width
+    assert max(axes.get_xticks()) <= 3  # there is no fourth layer
 
 
 def test_memory_names_the_batches_of_what_was_measured_only(tmp_path: Path) -> None:

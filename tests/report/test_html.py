@@ -209,3 +209,14 @@ def test_long_names_break_at_their_joints_only(tmp_path: Path) -> None:
     assert name in Outline(text).words
     rules = asset("report.css")
     assert "overflow-wrap: anywhere" not in rules
+
+
+def test_numbers_never_ask_for_the_width_of_a_sentence(tmp_path: Path) -> None:
+    """A difference with interval and verdict widened the overview beyond the page."""
+    results = [make_result(), make_result(id="0badcaf0")]
+    page = Outline(to_html(make_document(results), tmp_path))
+    classes = [
+        value.split() for tag, name, value in page.attributes if (tag, name) == ("td", "class")
+    ]
+    assert any("number" in one for one in classes)
+    assert not any({"number", "long"} <= set(one) for one in classes)
