@@ -80,15 +80,13 @@ _CELL: tuple[Callable[[Result], str], ...] = (
 
 def cell_name(change: Change, changes: Sequence[Change]) -> str:
     """What tells the result of a change from those of the others: "batch size 1"; "" for one."""
-    results = {c.pair.candidate.result.id: c.pair.candidate.result for c in changes}
-    left = list(results.values())
+    every = {c.pair.candidate.result.id: c.pair.candidate.result for c in changes}
     mine, words = change.pair.candidate.result, []
+    left = list(every.values())  # those that the words so far do not tell from `mine`
     for told in _CELL:
-        same = [result for result in left if told(result) == told(mine)]
-        # The rest of the list only where what has been said leaves several.
-        if len({told(result) for result in results.values()}) > 1 and len(left) > 1:
+        if len(left) > 1 and len(set(map(told, every.values()))) > 1:
             words.append(told(mine))
-        left = same
+        left = [result for result in left if told(result) == told(mine)]
     return ", ".join(word for word in words if word)
 
 
