@@ -8,7 +8,8 @@
         ├── DataError           a data file; names the file and the line
         ├── CheckpointError     a checkpoint: truncated, foreign, of another version
         ├── ModelError          an unknown or unreachable model, a device that is absent
-        └── OutputExistsError   an output is in the way and --force was not given
+        └── OutputError         an output cannot be written: no permission, no such device
+            └── OutputExistsError   it is in the way and --force was not given
 
 A message says what is wrong, where, and what to do. `alpine_cli.pruning` stays free of this
 module: its `PruningError` is a ValueError, which the command line treats as bad input.
@@ -24,6 +25,7 @@ __all__ = [
     "DataError",
     "MeasurementError",
     "ModelError",
+    "OutputError",
     "OutputExistsError",
     "TrainingError",
 ]
@@ -65,5 +67,9 @@ class ModelError(BadInput):
     """A model is unknown, unreachable or unsupported, or the device asked for is absent."""
 
 
-class OutputExistsError(BadInput):
+class OutputError(BadInput):
+    """An output cannot be written where it was asked for."""
+
+
+class OutputExistsError(OutputError):
     """An output file or directory already exists and --force was not given."""

@@ -16,21 +16,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from alpine_cli.errors import OutputExistsError
+from alpine_cli.errors import OutputError, OutputExistsError
 
 __all__ = ["atomic_directory", "atomic_path", "refuse_existing", "sha256_of", "write_atomic"]
 
 _CHUNK_BYTES = 1 << 20
+_ELSEWHERE = "choose another place"
 
 
-def refuse_existing(path: Path, force: bool) -> None:
-    """Stop before any work is done if `path` is taken and may not be replaced.
+def refuse_existing(path: Path, force: bool, *, file: bool = False) -> None:
+    """Stop before any work is done if `path` is taken and may not be replaced, or not be written.
 
-    An empty folder counts as free, so that an output folder made beforehand is accepted.
+    An empty folder counts as free, so that an output folder made beforehand is accepted. Whether
+    writing works is tried (an entry is made where the first one would be, and removed): modes do
+    not tell of read-only file systems, nor of /proc, nor what root may do.
+
+    Args:
+        path: of the output.
+        force: it may be replaced.
+        file: the output is a file; a folder of that name is in the way even with `force`.
 
     Raises:
         OutputExistsError: `path` exists and `force` is false, or a parent of it is a file.
+        OutputError: nothing can be written there.
     """
+    with _telling(path):
+        _refuse_taken(path, force)
+        if file and path.is_dir():
+            raise OutputExistsError(f"{path}: is a directory; name the file to write")
+        if path.exists() and not (path.is_dir() or path.is_file()):
+            raise OutputError(f"{path}: cannot be written: no file, but a device; {_ELSEWHERE}")
+    _try_writing(path, file=file)
+
+
+def _refuse_taken(path: Path, force: bool) -> None:
     for parent in path.parents:
         if parent.exists() and not parent.is_dir():
             raise OutputExistsError(f"{path}: {parent} is a file; choose another output")
@@ -44,6 +63,34 @@ def refuse_existing(path: Path, force: bool) -> None:
     )
 
 
+def _try_writing(path: Path, *, file: bool) -> None:
+    """Make and remove what the output needs first: each missing folder by its name, or an entry."""
+    missing: list[str] = []
+    place = path.absolute()
+    while not place.is_dir():
+        # A file is replaced by a rename, which also replaces a link that leads nowhere.
+        if place.is_symlink() and not place.exists() and not (file and not missing):
+            raise OutputError(f"{path}: cannot be written: {place} leads nowhere; {_ELSEWHERE}")
+        missing.append(place.name)
+        place = place.parent
+    for name in missing or [path.name]:
+        with _telling(path, place):
+            probe = place / f".{secrets.token_hex(6)}.{name}"
+            probe.mkdir()
+            probe.rmdir()
+
+
+@contextmanager
+def _telling(path: Path, place: Path | None = None) -> Iterator[None]:
+    """Turn what the system says of an output into one message."""
+    try:
+        yield
+    except OSError as error:
+        said = error.strerror or str(error)
+        why = said if place is None else f"nothing can be made in {place} ({said})"
+        raise OutputError(f"{path}: cannot be written: {why}; {_ELSEWHERE}") from error
+
+
 @contextmanager
 def atomic_path(path: Path, *, force: bool = True) -> Iterator[Path]:
     """Lend a temporary path that becomes `path` when the block ends well.
@@ -54,17 +101,19 @@ def atomic_path(path: Path, *, force: bool = True) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: `path` exists and `force` is false (checked before and after the work).
+        OutputError: its folder cannot be made.
         FileNotFoundError: the block ended without writing the file.
     """
     path = Path(path)
-    refuse_existing(path, force)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _telling(path):
+        _refuse_taken(path, force)
+        path.parent.mkdir(parents=True, exist_ok=True)
     # The random part keeps parallel writers apart; the leading dot keeps globs from seeing it.
     temporary = path.with_name(f".{secrets.token_hex(6)}.{path.name}")
     try:
         yield temporary
         _flush_to_disk(temporary)
-        refuse_existing(path, force)
+        _refuse_taken(path, force)
         os.replace(temporary, path)
         _flush_folder(path.parent)
     finally:
@@ -81,19 +130,21 @@ def atomic_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: `path` is a file, or a folder that is not empty and `force` is false.
+        OutputError: its folder cannot be made.
     """
     path = Path(path)
-    refuse_existing(path, force)
-    if path.exists() and not path.is_dir():
-        raise OutputExistsError(f"{path}: is a file; choose another output")
-    path.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(6)
     temporary = path.with_name(f".{token}.{path.name}")
     aside = path.with_name(f".{token}.old.{path.name}")
-    temporary.mkdir()
+    with _telling(path):
+        _refuse_taken(path, force)
+        if path.exists() and not path.is_dir():
+            raise OutputExistsError(f"{path}: is a file; choose another output")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
     try:
         yield temporary
-        refuse_existing(path, force)
+        _refuse_taken(path, force)
         if path.exists():
             os.replace(path, aside)
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alpine_cli.errors import OutputExistsError
+from alpine_cli.errors import OutputError, OutputExistsError
 from alpine_cli.files import atomic_directory, atomic_path, refuse_existing, sha256_of, write_atomic
 
 
@@ -139,3 +139,20 @@ def test_a_file_where_a_folder_is_needed(tmp_path: Path, force: bool):
     (tmp_path / "file").touch()
     with pytest.raises(OutputExistsError, match="file is a file; choose another output"):
         refuse_existing(tmp_path / "file" / "x" / "y", force)
+
+
+def test_trying_to_write_leaves_nothing_behind(tmp_path: Path):
+    refuse_existing(tmp_path / "a" / "b", force=False)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("parts", [("n" * 300,), ("n" * 300, "x"), ("x", "n" * 300)])
+def test_a_name_that_no_file_system_takes(tmp_path: Path, parts: tuple[str, ...]):
+    with pytest.raises(OutputError, match="cannot be written"):
+        refuse_existing(tmp_path.joinpath(*parts), force=False)
+
+
+def test_a_folder_behind_a_link_that_leads_nowhere(tmp_path: Path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="leads nowhere"):
+        refuse_existing(tmp_path / "link" / "x", force=True)

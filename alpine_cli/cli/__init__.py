@@ -9,6 +9,7 @@ into one message on stderr and an exit code:
 
     AlpineError     its own `exit_code`: 2 for bad input, 1 for failed work
     PruningError    2
+    a usage error   2: an unknown option, a value out of range (`_usage`)
     Ctrl-C          130
     anything else   1, with the exception's name (a defect: `alpine --debug …` shows the traceback)
 """
@@ -26,6 +27,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from alpine_cli.cli._common import error_console
+from alpine_cli.cli._usage import usage_message
 from alpine_cli.errors import AlpineError
 from alpine_cli.pruning.errors import PruningError
 
@@ -158,6 +160,16 @@ class AlpineGroup(TyperGroup):
                 name, help=spec.summary, rich_help_panel=spec.panel, add_help_option=False
             )
 
+    def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
+        """Parse what stands before the command's name; what is wrong there ends like all else."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except Exception as error:
+            message = usage_message(error)
+            if message is None:
+                raise
+            raise _stop(getattr(error, "ctx", None), error, message, 2) from error
+
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Replace the stand-in by the real command, at the moment it is needed."""
         name, command, rest = super().resolve_command(ctx, args)
@@ -177,8 +189,11 @@ class AlpineGroup(TyperGroup):
         except BrokenPipeError:
             raise  # typer ends quietly when the reader of a pipe has gone
         except Exception as error:
+            usage = usage_message(error)
+            if usage is not None:
+                raise _stop(ctx, error, usage, 2) from error
             if type(error).__module__.startswith(("typer", "click")):
-                raise  # usage errors and exits: typer shows them, with the usage line
+                raise  # exits, and help for want of arguments
             message = f"unexpected {type(error).__name__}: {error}"
             if not ctx.params.get("debug"):
                 message += "\nThis is a defect of alpine; `alpine --debug …` shows the traceback."
@@ -187,7 +202,7 @@ class AlpineGroup(TyperGroup):
 
 def _stop(ctx: Any, error: BaseException, message: str, code: int) -> typer.Exit:
     """Say what went wrong on stderr; return the exit to raise."""
-    if ctx.params.get("debug"):
+    if ctx is not None and ctx.params.get("debug"):
         traceback.print_exception(error, file=sys.stderr)
     console = error_console()
     # Soft wrap: a path or a config field must stay greppable, so lines are never broken.

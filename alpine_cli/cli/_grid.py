@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
     from alpine_cli.report.tables import Table
 
 __all__ = [
+    "PLAIN_SECONDS",
     "AlphasOption",
     "KeepsOption",
     "LayersListOption",
     "MergesOption",
     "MetricOption",
+    "PlainLines",
     "ProtectsOption",
     "RulesOption",
     "ScoresOption",
@@ -89,6 +93,7 @@ MetricOption = Annotated[
     str, typer.Option("--metric", help="What is set against cost: accuracy, f1 or mcc.")
 ]
 
+PLAIN_SECONDS = 20.0
 _METRICS = ("accuracy", "f1", "mcc")
 _STYLES = {"better": "green", "worse": "red", "absent": "dim"}
 
@@ -108,9 +113,32 @@ def tell_size(text: str) -> None:
     error_console().print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
+class PlainLines:
+    """Progress for a pipe or a log: the first step, then a line every `PLAIN_SECONDS` at most."""
+
+    def __init__(
+        self, name: str, console: Console, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._name, self._console, self._clock = name, console, clock
+        self._told = -math.inf
+
+    def show(self, done: int, total: int, text: str) -> None:
+        """Say how far it is, if it has not been said a moment ago."""
+        now = self._clock()
+        if now - self._told < PLAIN_SECONDS:
+            return
+        self._told = now
+        # Timing counts per mille of its work, all else what it is through with.
+        far = f"{done / 10:.0f} %" if total == 1000 else f"{done} of {total} done"
+        line = f"{self._name}: {far}, now {text}"
+        self._console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def show_progress(name: str, output: Path) -> Iterator[OnProgress]:
-    """One bar on stderr; nothing where stderr is no terminal. Ctrl-C is told what is kept.
+    """One bar on stderr; a plain line now and then where that is no terminal.
+
+    Ctrl-C is told what is kept.
 
     Args:
         name: of the command.
@@ -129,9 +157,13 @@ def show_progress(name: str, output: Path) -> Iterator[OnProgress]:
         *columns, console=terminal, transient=True, disable=not terminal.is_terminal
     ) as bars:
         task = bars.add_task("starting", total=None)
+        lines = PlainLines(name, terminal)
 
         def show(done: int, total: int, text: str) -> None:
-            bars.update(task, completed=done, total=total, description=text)
+            if bars.disable:
+                lines.show(done, total, text)
+            else:
+                bars.update(task, completed=done, total=total, description=text)
 
         try:
             yield show

@@ -193,7 +193,7 @@ def measure(kinds: Sequence[str], *, output: Path, as_json: bool, **options: Any
 
     Raises:
         ConfigError: two options that both say how large a batch is.
-        OutputExistsError: `output` or a parent of it is a file, or may not be written to.
+        OutputError: `output` or a parent of it is a file, or cannot be written to.
     """
     from alpine_cli.measure.options import MeasureOptions
     from alpine_cli.measure.session import check_output

@@ -94,7 +94,7 @@ class BenchProgress:
         place = self._where(cell).removesuffix(": ")
         self._bars.update(
             self._whole,
-            description=", ".join(filter(None, (place, str(bench)))),
+            description=", ".join(filter(None, (place, str(bench or "")))),
             completed=self._done + (done / total if total else 0),
         )
 
@@ -105,14 +105,12 @@ class BenchProgress:
         self._done += 1
         self._bars.update(self._whole, completed=self._done)
         self._bars.update(self._current, visible=False)
-        left = str(self._left.of_bench())
+        ahead = len(self._kinds) * len(self._names) - self._done
+        left = str(self._left.of_bench() or f"{ahead} measure{'s' if ahead > 1 else ''} to go")
         line = f"{self._where(cell)}{kind} {_HOW[how]} in {seconds:.0f} s"
         if how == "kept":
             line = f"{self._where(cell)}{kind} {_HOW[how]}"
-        self._say(f"{line}; {left}" if left and self._more_to_come() else line)
-
-    def _more_to_come(self) -> bool:
-        return self._done < len(self._kinds) * len(self._names)
+        self._say(f"{line}; {left}" if left and ahead > 0 else line)
 
     def _where(self, cell: int) -> str:
         if len(self._names) < 2:
@@ -166,6 +164,14 @@ def cell_name(plan: Plan, plans: Sequence[Plan]) -> str:
 
 
 def least_seconds(plan: Plan, kinds: Sequence[str]) -> Mapping[str, float]:
-    """Seconds that each measure takes at least: those asked for, of each variant."""
-    asked = plan.options.min_seconds * len(plan.variants)
-    return {kind: asked if kind in ("throughput", "energy") else 0.0 for kind in kinds}
+    """Seconds that each measure takes at least: those asked for, of each variant.
+
+    Training steps take half as long again.
+    """
+    options = plan.options
+    asked = options.min_seconds * len(plan.variants)
+    training = {"throughput": options.training_throughput, "energy": options.training_energy}
+    return {
+        kind: asked * (1.5 if training[kind] else 1.0) if kind in training else 0.0
+        for kind in kinds
+    }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from alpine_cli.measure.cells import Axes
     from alpine_cli.measure.options import MeasureOptions, Preset
     from alpine_cli.measure.session import Measured
+    from alpine_cli.results import Caution, Result
 
 __all__ = ["bench"]
 
@@ -378,9 +379,24 @@ def _show(measured: list[Measured], *, several: bool, as_json: bool) -> None:
         print_result(results[0])
     else:
         print_cells(results)
-        cautions = {str(caution): caution for result in results for caution in result.cautions}
-        print_cautions(cautions.values())
+        print_cautions(_of_cells(results))
     note = error_console()
     note.print()
     for found in measured:
         note.print(f"written: {found.path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _of_cells(results: list[Result]) -> list[Caution]:
+    """The cautions of several cells, each once; what does not hold for all names its cells."""
+    from alpine_cli.report.session_tables import cell_labels
+
+    cells: dict[Caution, list[str]] = {}
+    for result, label in zip(results, cell_labels(results), strict=True):
+        for caution in dict.fromkeys(result.cautions):
+            cells.setdefault(caution, []).append(label)
+    return [
+        caution
+        if len(labels) == len(results)
+        else caution.model_copy(update={"text": f"{'; '.join(labels)}: {caution.text}"})
+        for caution, labels in cells.items()
+    ]

@@ -61,17 +61,19 @@ def compare(
         alpine compare old.json new.json --fail-if 'total_macs>0' --fail-if 'latency.unpruned>+3%'
 
     Exit code 0: no condition holds; 1: one does; 2: an expression or a
-    file is bad, or a condition cannot be judged (say, too few runs).
+    file is bad, A and B are the same results, or a condition cannot be
+    judged (say, too few runs).
     """
     from alpine_cli.compare.expression import parse_conditions
     from alpine_cli.compare.judge import changes_of, evaluate
-    from alpine_cli.compare.match import match, read_side
+    from alpine_cli.compare.match import match, read_side, refuse_same
 
     conditions = [found for text in fail_if or [] for found in parse_conditions(text)]
     results_a, problems = read_side(baseline)
     results_b, more = read_side(candidate)
     for problem in problems + more:
         error_console().print(f"left out: {problem}", style="yellow", markup=False, soft_wrap=True)
+    refuse_same(results_a, results_b)
     matches = match(results_a, results_b, allow_other_machine=allow_other_machine)
     changes = changes_of(matches.pairs)
     outcomes = [
@@ -87,7 +89,7 @@ def compare(
         _print(changes, outcomes, notes, None if all_ else named)
     unclear = [outcome for outcome in outcomes if outcome.holds is None]
     if unclear:
-        raise DataError("\n".join(map(_unclear, unclear)))
+        raise DataError("\n".join(_unclear(outcome, changes) for outcome in unclear))
     if any(outcome.holds for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -105,18 +107,23 @@ def _refusals(refused: dict[tuple[str, str], str]) -> list[str]:
     ]
 
 
-def _unclear(outcome: Outcome) -> str:
+def _unclear(outcome: Outcome, changes: list[Change]) -> str:
     return (
-        f"--fail-if {outcome.condition.text!r}: {_change_text(outcome)} is beyond the bound, but"
-        f" cannot be shown or ruled out ({outcome.why}). Measure with more --runs, or judge the"
-        " values with --strict"
+        f"--fail-if {outcome.condition.text!r}: {_change_text(outcome, changes)} is beyond the"
+        f" bound, but cannot be shown or ruled out ({outcome.why}). Measure with more --runs, or"
+        " judge the values with --strict"
     )
 
 
-def _change_text(outcome: Outcome) -> str:
+def _change_text(outcome: Outcome, changes: list[Change]) -> str:
+    from alpine_cli.compare.table import cell_name
+
     unit = outcome.condition.unit or outcome.change.pair.candidate.figure.unit
     space = "" if unit == "%" else " "
     name = f"{outcome.change.pair.figure} of {outcome.change.pair.variant}"
+    cell = cell_name(outcome.change, changes)
+    if cell:
+        name += f" ({cell})"
     text = f"{name} changed by {outcome.value:+.3g}{space}{unit}"
     if outcome.low is None:
         return text
@@ -166,7 +173,7 @@ def _print(
         word = {True: "FAILS", False: "passes", None: "unclear"}[outcome.holds]
         style = {True: "bold red", False: "green", None: "yellow"}[outcome.holds]
         out.print(word, style=style, end="  ")
-        text = f"{outcome.condition.text}: {_change_text(outcome)}; {outcome.why}"
+        text = f"{outcome.condition.text}: {_change_text(outcome, changes)}; {outcome.why}"
         out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -195,6 +202,7 @@ def _as_json(changes: list[Change], outcomes: list[Outcome], notes: list[str]) -
             {
                 **asdict(outcome.condition),
                 "on_variant": outcome.change.pair.variant,
+                "on_result": outcome.change.pair.candidate.result.id,
                 "value": outcome.value,
                 "low": outcome.low,
                 "high": outcome.high,

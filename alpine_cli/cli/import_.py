@@ -62,7 +62,7 @@ def import_(
     """
     from alpine_cli.files import refuse_existing
 
-    refuse_existing(output, force)
+    refuse_existing(output, force, file=True)
     if output.is_dir():
         raise OutputExistsError(f"{output}: is a directory; --output names the ckpt.pt to write")
     kinds = ("auto", "compressor", "alpine", "transformers")

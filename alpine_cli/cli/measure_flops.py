@@ -150,7 +150,7 @@ def _theory(subject: TheorySubject, picture: Path | None, *, force: bool, as_jso
     if picture is not None:
         if picture.suffix not in _PICTURES:
             raise ConfigError(f"--output: {picture} must end in .png or .svg with --theory")
-        refuse_existing(picture, force)
+        refuse_existing(picture, force, file=True)
     found = theory(subject)
     if picture is not None:
         from alpine_cli.report.theory_figure import draw_theory

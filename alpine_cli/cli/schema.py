@@ -35,7 +35,7 @@ def schema(
     from alpine_cli.schema_reference import reference
 
     if output is not None:
-        refuse_existing(output, force)
+        refuse_existing(output, force, file=True)
     text = reference() if markdown else json.dumps(json_schema(), indent=2, ensure_ascii=False)
     if output is None:
         typer.echo(text)

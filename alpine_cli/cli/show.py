@@ -31,11 +31,12 @@ from alpine_cli.cli._measuring import (
     SplitOption,
     pruning_fields,
 )
-from alpine_cli.errors import ConfigError
+from alpine_cli.errors import BadInput, CheckpointError, ConfigError, DataError
 from alpine_cli.files import refuse_existing, write_atomic
 
 if TYPE_CHECKING:
     from alpine_cli.show.fates import Shown
+    from alpine_cli.show.sources import Source
     from alpine_cli.show.subject import ShowSubject
 
 __all__ = ["show"]
@@ -107,10 +108,18 @@ def show(
 
         [bold]alpine show --checkpoint runs/NAME/ckpt.pt --kinds --data DIR[/]
     """
+    if files and (data or sample or kinds):
+        raise ConfigError("give a FILE, or --data with --sample or --kinds, not both")
+    if kinds and sample:
+        raise ConfigError("--kinds counts a whole split; leave out --sample")
+    if not kinds and (limit or language):
+        raise ConfigError("--limit and --language belong to --kinds")
+    if html is not None:
+        refuse_existing(html, force, file=True)
+    given = _read_inputs(checkpoint, files or [], data)
+    # Only now: it imports torch.
     from alpine_cli.show.subject import load_subject
 
-    if html is not None:
-        refuse_existing(html, force)
     subject = load_subject(
         checkpoint,
         layers=layers,
@@ -120,12 +129,6 @@ def show(
         engine=engine,
         prune=pruning_fields(prune),
     )
-    if files and (data or sample or kinds):
-        raise ConfigError("give a FILE, or --data with --sample or --kinds, not both")
-    if kinds and sample:
-        raise ConfigError("--kinds counts a whole split; leave out --sample")
-    if not kinds and (limit or language):
-        raise ConfigError("--limit and --language belong to --kinds")
     if kinds:
         from alpine_cli.cli._show_kinds import show_kinds
 
@@ -141,7 +144,7 @@ def show(
             as_json=json_,
         )
         return
-    shown = _run(subject, files or [], data, split, sample, device)
+    shown = _run(subject, given, data, split, sample, device)
     if html is not None:
         from alpine_cli.show.fates_page import fates_page
 
@@ -155,9 +158,37 @@ def show(
         _print(shown)
 
 
+def _read_inputs(checkpoint: Path, files: list[Path], data: Path | None) -> list[Source]:
+    """The source files, once it is known that nothing named is missing: loading a model is slow.
+
+    Raises:
+        DataError: a source file cannot be shown, or `data` is missing.
+        CheckpointError: the checkpoint is missing.
+        BadInput: several of these, a line each.
+    """
+    from alpine_cli.show.sources import read_file
+
+    problems: list[BadInput] = []
+    if not checkpoint.exists():
+        problems.append(CheckpointError(f"{checkpoint}: no such file"))
+    if data is not None and not data.exists():
+        problems.append(DataError(f"{data}: no such file or directory"))
+    sources = []
+    for path in files:
+        try:
+            sources.append(read_file(path))
+        except DataError as error:
+            problems.append(error)
+    if len(problems) > 1:
+        raise BadInput("\n".join(map(str, problems)))
+    for problem in problems:
+        raise problem
+    return sources
+
+
 def _run(
     subject: ShowSubject,
-    files: list[Path],
+    sources: list[Source],
     data: Path | None,
     split: str,
     sample: str | None,
@@ -168,12 +199,10 @@ def _run(
 
     from alpine_cli.devices import resolve_device
     from alpine_cli.show.fates import show_functions
-    from alpine_cli.show.sources import find_sample, from_sample, read_file
+    from alpine_cli.show.sources import find_sample, from_sample
 
     about, truth = subject.about(), None
-    if files:
-        sources = [read_file(path) for path in files]
-    else:
+    if not sources:
         samples, where = subject.samples(data, split)
         position, found = find_sample(samples, sample or "@0", where)
         sources, truth = from_sample(found), found.label

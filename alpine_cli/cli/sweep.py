@@ -120,7 +120,7 @@ def sweep(
     if picture is not None:
         if picture.suffix not in (".png", ".svg"):
             raise ConfigError(f"--picture: must end in .png or .svg (got {picture})")
-        refuse_existing(picture, force)
+        refuse_existing(picture, force, file=True)
     from alpine_cli.measure.options import MeasureOptions
     from alpine_cli.measure.sweep import run_sweep
     from alpine_cli.result_files import write_result

@@ -23,7 +23,7 @@ from alpine_cli.result_files import read_result, read_results
 from alpine_cli.results import Figure, Result, Subject
 from alpine_cli.tasks.metrics import METRIC_NAMES
 
-__all__ = ["Entry", "Family", "Matches", "Pair", "family_of", "match", "read_side"]
+__all__ = ["Entry", "Family", "Matches", "Pair", "family_of", "match", "read_side", "refuse_same"]
 
 Family = Literal["metric", "exact", "machine"]
 
@@ -93,6 +93,20 @@ def read_side(path: Path) -> tuple[list[Result], list[str]]:
     return [read_result(path)], []
 
 
+def refuse_same(baseline: Sequence[Result], candidate: Sequence[Result]) -> None:
+    """Stop where B holds the very results that A holds: a table of zeros would look like a finding.
+
+    Raises:
+        DataError: it does.
+    """
+    if all(result in candidate for result in baseline) and len(baseline) == len(candidate):
+        what = "results" if len(baseline) > 1 else f"result, {baseline[0].id}"
+        raise DataError(
+            f"A and B are the same {what}: there is nothing to compare. Give the result of another"
+            " measurement as B"
+        )
+
+
 def family_of(figure: Figure) -> Family:
     """What kind of number a figure is.
 
@@ -122,6 +136,9 @@ def match(
         for key, subject in mine.items()
         if key not in other
     ]
+    twice = [result.id for result in baseline if result in candidate]
+    if twice:
+        notes.append(f"set against itself, being in A and in B: {', '.join(twice)}")
     entries_a, entries_b = _entries(baseline, common), _entries(candidate, common)
     matches = Matches([], {}, notes)
     for key in entries_a:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from alpine_cli.compare.judge import Change
 from alpine_cli.compare.match import Pair
 from alpine_cli.report.batches import batches_of
-from alpine_cli.report.formatting import format_ratio, scale_for
+from alpine_cli.report.formatting import Scale, format_ratio, scale_for
+from alpine_cli.report.setting import describe_pruning, training_seed_of
 from alpine_cli.report.summary import ROWS, title_of
 from alpine_cli.report.tables import Cell, Column, Style, Table
+from alpine_cli.results import Result
 
-__all__ = ["change_tables"]
+__all__ = ["cell_name", "change_tables"]
 
 _COLUMNS = [
     Column("figure", numeric=False),
@@ -51,7 +53,7 @@ def change_tables(
             key=f"compare-{number}",
             title=title,
             columns=_COLUMNS,
-            rows=[_row(change) for change in group],
+            rows=[_row(change, _scale_of(change, group)) for change in group],
             notes=_NOTES + _differences(group),
         )
         for number, (title, group) in enumerate(groups.items(), start=1)
@@ -64,10 +66,48 @@ def _title(pair: Pair) -> str:
     return title_of(result) + ("" if size is None else f", batch size {size}")
 
 
-def _row(change: Change) -> list[Cell]:
+_CELL: tuple[Callable[[Result], str], ...] = (
+    lambda result: result.subject.model,
+    lambda result: result.subject.task,
+    lambda result: f"{result.subject.data} {result.subject.split}",
+    lambda result: f"batch size {batches_of(result.settings) or '?'}",
+    lambda result: describe_pruning(result),
+    lambda result: f"seed {training_seed_of(result)}",
+    lambda result: str(result.settings.get("device", "")),
+    lambda result: result.id,
+)
+
+
+def cell_name(change: Change, changes: Sequence[Change]) -> str:
+    """What tells the result of a change from those of the others: "batch size 1"; "" for one."""
+    every = {c.pair.candidate.result.id: c.pair.candidate.result for c in changes}
+    mine, words = change.pair.candidate.result, []
+    left = list(every.values())  # those that the words so far do not tell from `mine`
+    for told in _CELL:
+        if len(left) > 1 and len(set(map(told, every.values()))) > 1:
+            words.append(told(mine))
+        left = [result for result in left if told(result) == told(mine)]
+    return ", ".join(word for word in words if word)
+
+
+def _scale_of(change: Change, group: Sequence[Change]) -> Scale:
+    """One for all rows of a figure, so that its numbers compare down the column."""
+    unit = change.pair.candidate.figure.unit
+    alike = [c.pair for c in group if c.pair.figure == change.pair.figure]
+    return scale_for(
+        unit,
+        [
+            entry.figure.value
+            for pair in alike
+            for entry in (pair.baseline, pair.candidate)
+            if entry.figure.unit == unit
+        ],
+    )
+
+
+def _row(change: Change, scale: Scale) -> list[Cell]:
     pair, found = change.pair, change.found
     values = [pair.baseline.figure.value, pair.candidate.figure.value]
-    scale = scale_for(pair.candidate.figure.unit, values)
     a, b = (
         Cell(scale.text(value), value=value)
         if value is not None

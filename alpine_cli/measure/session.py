@@ -11,7 +11,6 @@ come to light at night. Results of a session with several cells carry the same `
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -192,18 +191,14 @@ def check_output(output: Path) -> None:
     """Find out before hours of measuring whether results can be written, not after.
 
     Raises:
-        OutputExistsError: `output` or a folder above it is a file, or may not be written to.
+        OutputExistsError: `output` or a folder above it is a file.
+        OutputError: it cannot be written to.
     """
     if output.exists() and not output.is_dir():
         raise OutputExistsError(
             f"{output}: is a file; --output names the directory of result files"
         )
     refuse_existing(output, force=True)
-    nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise OutputExistsError(
-            f"{output}: {nearest} may not be written to; choose another --output"
-        )
 
 
 def _parts(output: Path, key: Key, session: str | None, resume: bool | None) -> CellParts:

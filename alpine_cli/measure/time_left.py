@@ -2,7 +2,9 @@
 
 A measure that an earlier cell has been through is expected to take as long again. One that has not
 been seen is known by what it must take at least: the seconds asked for, times the variants. So an
-estimate is "about" where every measure ahead has been seen, and "at least" where not.
+estimate is "about" where every measure ahead has been seen, and "at least" where not. While there
+is a measure ahead of which nothing at all is known, nothing is said of the whole: a bench of twenty
+minutes began with "at least 30 s left".
 """
 
 from __future__ import annotations
@@ -95,18 +97,20 @@ class TimeLeft:
             return None
         return Remaining(max(stage or 0.0, least), floor=True)
 
-    def of_bench(self) -> Remaining:
-        """What is left of all of it."""
+    def of_bench(self) -> Remaining | None:
+        """What is left of all of it; None while of some measure nothing is known."""
         seconds, floor = 0.0, False
         now = self.of_measure()
         if now is not None:
             seconds, floor = now.seconds, now.floor
         elif self._kind:
-            floor = True
+            return None
         for number, cell in enumerate(self._ahead):
             for kind, least in cell.items():
                 if (number, kind) == (self._cell, self._kind):
                     continue
+                if kind not in self._seen and least <= 0:
+                    return None
                 seconds += max(self._seen.get(kind, least), 0.0)
                 floor = floor or kind not in self._seen
         return Remaining(seconds, floor)

@@ -290,4 +290,4 @@ def refuse_output(source: Path, output: Path | None, force: bool) -> None:
         raise ConfigError(f"--output: {output} is the checkpoint itself; name a new file")
     if output.is_dir():
         raise ConfigError(f"--output: {output} is a directory; name the ckpt.pt to write")
-    refuse_existing(output, force)
+    refuse_existing(output, force, file=True)

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from alpine_cli.report.tables import Cell, Table
 
-__all__ = ["decimals_of", "parted", "worded"]
+__all__ = ["BRACKETS", "decimals_of", "parted", "without_brackets", "worded"]
+
+BRACKETS = "In brackets: 95 % confidence intervals."
 
 _NUMBER = re.compile(r"[^\[\]A-Za-z]*(pts\b)?(\s?\[[^\[\]A-Za-z]*\])?")
 
@@ -28,6 +30,12 @@ def decimals_of(text: str) -> int:
     """How many decimals the first number of a text shows, so that a sheet shows as many."""
     found = re.search(r"\d(?:[\d,]*\d)?(?:\.(\d+))?", text)
     return len(found[1]) if found and found[1] else 0
+
+
+def without_brackets(note: str) -> str:
+    """A note as it stands below a table whose intervals have columns of their own."""
+    told = note.replace(BRACKETS, "“95 % CI low” and “high”: the 95 % confidence interval.")
+    return told.replace("in brackets its", "beside it its")
 
 
 def worded(table: Table) -> Table:

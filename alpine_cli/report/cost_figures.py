@@ -20,6 +20,7 @@ _MEMORY = {
     "inference_memory_cuda_run": "GPU memory,\ninference",
     "training_memory_cuda_run": "GPU memory,\ntraining step",
 }
+_ENDS = {"inference": "inference", "training": "training step"}
 
 
 def draw_memory(result: Result, path: Path) -> bool:
@@ -60,9 +61,12 @@ def draw_memory(result: Result, path: Path) -> bool:
         axes.set_xlim(0, widest * 1.45)
         axes.set_xlabel(f"peak above the level before the run [{scale.unit}]")
         axes.grid(axis="x")
-        inference, training = (batches_of(result.settings, p) or "?" for p in ("", "training_"))
-        sizes = f"inference at batch {inference}, training at batch {training}"
-        headline(axes, f"Memory ({sizes})", title_of(result))
+        sizes = [
+            f"{what} at batch {batches_of(result.settings, prefix) or '?'}"
+            for what, prefix in (("inference", ""), ("training", "training_"))
+            if any(label.endswith(_ENDS[what]) for label, _ in groups)
+        ]
+        headline(axes, f"Memory ({', '.join(sizes)})", title_of(result))
     return True
 
 

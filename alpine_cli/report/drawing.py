@@ -62,6 +62,7 @@ VERDICT_COLOURS = {
 }
 
 _DPI = 150
+_SUBTITLE = "subtitle"
 _CHARACTERS_PER_INCH = 15  # of a subtitle in 9 points
 _LOOK: dict[Any, Any] = {
     # widths are DejaVu's, which ships with matplotlib; no usual substitute is wider
@@ -112,6 +113,7 @@ def drawn(path: Path, width: float, height: float) -> Iterator[Any]:
         figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+        _keep_inside(figure)
         for one in paths:
             form = one.suffix.removeprefix(".")
             metadata = {"Date": None, "Creator": None} if form == "svg" else None
@@ -128,8 +130,21 @@ def headline(axes: Any, title: str, subtitle: str = "") -> None:
     # in points above the axes: a share of their height would climb into the title of a tall one
     axes.annotate(
         shown, (0, 1), xycoords="axes fraction", xytext=(0, 5), textcoords="offset points",
-        fontsize=9, color=QUIET, va="bottom", annotation_clip=False,
+        fontsize=9, color=QUIET, va="bottom", annotation_clip=False, gid=_SUBTITLE,
     )  # fmt: skip
+
+
+def _keep_inside(figure: Any) -> None:
+    """Cut subtitles at the right edge of the figure: where they begin is known once laid out."""
+    figure.draw_without_rendering()
+    edge = figure.bbox.width - 4
+    for axes in figure.axes:
+        for text in axes.texts:
+            while text.get_gid() == _SUBTITLE and text.get_window_extent().x1 > edge:
+                shown = text.get_text()
+                if len(shown) < 10:
+                    break
+                text.set_text(clip(shown, len(shown) - 2))
 
 
 def clip(text: str, longest: int) -> str:

@@ -7,20 +7,26 @@ are numbers, with as many decimals as the other forms show, their intervals in c
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from alpine_cli.files import atomic_path
-from alpine_cli.report.cell_text import decimals_of, parted
+from alpine_cli.report.cell_text import decimals_of, parted, without_brackets
 from alpine_cli.report.document import Document, Section
 from alpine_cli.report.excel_charts import Looks, add_charts
+from alpine_cli.report.session_tables import cell_labels
 from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.report.tidy import comparison_rows, environment_rows, figure_rows, series_rows
 
 __all__ = ["write_workbook"]
 
 _WIDEST = 44
+_WIDEST_WORD = 80  # a name that cannot be broken is not cut below this
+_LINE_POINTS = 15.0
+_A3, _A4 = 8, 9
+_ROWS_OF_A_PAGE = 40
 _LONGEST_NAME = 31  # Excel's limit for a sheet's name
 _OPTIONS = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
 
@@ -100,8 +106,7 @@ class _Writer:
             number += 1
         self.sheets.append((name, title))
         sheet = self.book.add_worksheet(name)
-        sheet.set_landscape()
-        sheet.fit_to_pages(1, 0)  # printed: as wide as a page, as long as it takes
+        _print_on_pages(sheet)
         return sheet
 
     def table_sheet(self, table: Table, section: Section | None = None) -> None:
@@ -118,9 +123,14 @@ class _Writer:
             left += len(spread.titles)
         below = 3 + len(table.rows) + 1
         for note in table.notes:
-            sheet.write_string(below, 0, note, self.note)
+            sheet.write_string(below, 0, without_brackets(note), self.note)
             below += 1
-        sheet.set_row(2, 32)
+        # A head is wrapped, and Excel fits no row to it by itself.
+        sheet.set_row(2, _LINE_POINTS * max(spread.lines for spread in columns) + 2)
+        if len(table.rows) > _ROWS_OF_A_PAGE:
+            sheet.repeat_rows(2)
+        if sum(spread.width(at) for spread in columns for at in range(len(spread.titles))) > 200:
+            sheet.set_paper(_A3)
         sheet.freeze_panes(3, 1)
         if len(table.rows) > 1:
             sheet.autofilter(2, 0, 2 + len(table.rows), left - 1)
@@ -180,10 +190,9 @@ class _Writer:
 
     def contents(self, sheet: Any, document: Document) -> None:
         """The first sheet: what there is and where; what was left out; what holds for all."""
-        sheet.set_column(0, 0, 30)
+        sheet.set_column(0, 0, 34)
         sheet.set_column(1, 1, 100)
-        sheet.set_landscape()
-        sheet.fit_to_pages(1, 0)
+        _print_on_pages(sheet)
         sheet.write_string(0, 0, "Results of alpine", self.title)
         for line, (name, title) in enumerate(self.sheets, start=2):
             # The quotation mark is the only sign a name could break out with; it has none.
@@ -192,8 +201,9 @@ class _Writer:
         line = len(self.sheets) + 3
         told = [("Note", remark) for remark in document.remarks]
         told += [("Left out", problem) for problem in document.problems]
-        for section in document.sections:
-            mind = f"Mind, {section.result.id}"
+        labels = cell_labels([section.result for section in document.sections])
+        for section, label in zip(document.sections, labels, strict=True):
+            mind = f"Mind, {', '.join(filter(None, (label, section.result.id)))}"
             told += [(mind, str(caution)) for caution in section.result.cautions]
         for at, (topic, text) in enumerate(told, start=line):
             sheet.write_string(at, 0, topic, self.note)
@@ -213,23 +223,42 @@ class _Spread:
             return
         if any(cell.low is not None for cell in cells):
             self.interval_at = (1, 2)
-            self.titles += [f"{column.title}: 95 % CI low", "high"]
+            self.titles += [f"{column.title}: 95 % CI {end}" for end in ("low", "high")]
         if any(cell.value is not None and parted(cell.text)[1] for cell in cells):
             self.words_at = len(self.titles)
             self.titles.append(f"{column.title}: verdict")
 
     def width(self, offset: int) -> int:
-        """In characters, by what the column holds; long text wraps."""
+        """In characters, by what the column holds; long text wraps, between words only."""
+        head = max(map(len, re.split(r"[\s-]+", self.titles[offset]))) + 2
         if offset in self.interval_at:
-            return 11
+            return max(9, head)
         if offset == self.words_at:
-            return 22
+            return max(14, head)
         texts = [
             cell.text if cell.value is None else parted(cell.text)[0].split(" [")[0]
             for cell in self.cells
         ]
         longest = max([len(self.titles[0]) // 2, *map(len, texts)], default=8)
-        return min(max(longest + 3, 10), _WIDEST)
+        word = max((len(word) for text in texts for word in text.split()), default=0)
+        wide = max(min(longest + 3, _WIDEST), min(word + 3, _WIDEST_WORD))
+        return max(wide, head, 9)
+
+    @property
+    def lines(self) -> int:
+        """How many lines the highest of its heads takes, with a filter's button in the corner."""
+        return max(
+            len(textwrap.wrap(title, max(self.width(offset) - 2, 5))) or 1
+            for offset, title in enumerate(self.titles)
+        )
+
+
+def _print_on_pages(sheet: Any) -> None:
+    """Printed: landscape, as wide as a page, as long as it takes."""
+    sheet.set_paper(_A4)
+    sheet.set_landscape()
+    sheet.set_margins(left=0.4, right=0.4, top=0.5, bottom=0.5)
+    sheet.fit_to_pages(1, 0)
 
 
 def _write(sheet: Any, line: int, column: int, value: Any) -> None:

@@ -5,6 +5,7 @@ A chart reads cells, so that whoever changes or copies the sheet has the chart w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -36,12 +37,14 @@ def add_charts(book: Any, sheet: Any, line: int, key: str, result: Result, looks
         _lines(book, sheet, name, line, curves, looks, "layers passed", "mean tokens")
     elif key.startswith("by-length-"):
         rates = [s for s in result.series if s.name == "throughput_by_length"]
-        _lines(book, sheet, name, line, rates, looks, "length of the input", "samples/s")
+        # Columns: a bin may be the only one, or have no neighbour.
+        _lines(book, sheet, name, line, rates, looks, "length of the input", "samples/s", "column")
 
 
 def _write_block(
     sheet: Any, line: int, looks: Looks, titles: Sequence[str], columns: Sequence[Sequence[Any]]
 ) -> None:
+    sheet.set_row(line, 47)  # heads of three lines
     for at, (title, values) in enumerate(zip(titles, columns, strict=True)):
         sheet.write_string(line, at, title, looks.head)
         for below, value in enumerate(values, start=line + 1):
@@ -68,8 +71,9 @@ def _ratios(book: Any, sheet: Any, name: str, line: int, result: Result, looks: 
         return line
     ratios = [ratio_of(row) for row in rows]
     verdicts = [row.verdict for row in rows]
-    below = [r - i.low if i is not None else 0.0 for r, i in ratios]
-    above = [i.high - r if i is not None else 0.0 for r, i in ratios]
+    below = [r - i.low if i is not None else None for r, i in ratios]
+    above = [i.high - r if i is not None else None for r, i in ratios]
+    ends = [r for r, _ in ratios] + [i.high for _, i in ratios if i is not None]
     titles = ("chart: figure", "pruned / unpruned", "bar down", "bar up", "verdict")
     labels = [row.label.strip() for row in rows]
     values = [ratio for ratio, _ in ratios]
@@ -83,12 +87,7 @@ def _ratios(book: Any, sheet: Any, name: str, line: int, result: Result, looks: 
             "values": _cells(name, line, 1, count),
             "points": [{"fill": {"color": VERDICT_COLOURS[verdict]}} for verdict in verdicts],
             "gap": 60,
-            "y_error_bars": {
-                "type": "custom",
-                "plus_values": _reference(name, line, 3, count),
-                "minus_values": _reference(name, line, 2, count),
-                "line": {"color": INK, "width": 1.25},
-            },
+            "y_error_bars": _whiskers(name, line, 2, above, {"color": INK, "width": 1.25}),
             "data_labels": {
                 "custom": [
                     {"value": f"{ratio:.0%} {verdict}"}
@@ -107,6 +106,7 @@ def _ratios(book: Any, sheet: Any, name: str, line: int, result: Result, looks: 
             "name": "pruned / unpruned, with 95 % confidence intervals",
             "num_format": "0%",
             "min": 0,
+            "max": _reaching(ends),
             "major_gridlines": {"visible": True, "line": {"color": "#DDDDDD"}},
         }
     )
@@ -160,6 +160,33 @@ def _waterfall(book: Any, sheet: Any, name: str, line: int, result: Result, look
     sheet.insert_chart(line + count + 2, 0, chart)
 
 
+def _whiskers(
+    name: str, line: int, column: int, above: Sequence[float | None], look: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Error bars from two columns, down and up; None where no point has an interval.
+
+    A point without one has empty cells, which Excel takes for 0: no caps, or it would show one.
+    """
+    if all(value is None for value in above):
+        return None
+    return {
+        "type": "custom",
+        "plus_values": _reference(name, line, column + 1, len(above)),
+        "minus_values": _reference(name, line, column, len(above)),
+        "end_style": 0,
+        "line": look,
+    }
+
+
+def _reaching(ends: Sequence[float | None]) -> float:
+    """Where an axis from 0 ends that holds all of these: Excel looks at values, not at whiskers."""
+    highest = max((end for end in ends if end is not None), default=1.0) * 1.05
+    if highest <= 0:
+        return 1.0
+    step = 10.0 ** math.floor(math.log10(highest)) / 4
+    return step * math.ceil(highest / step)
+
+
 def _lines(
     book: Any,
     sheet: Any,
@@ -169,8 +196,9 @@ def _lines(
     looks: Looks,
     x_title: str,
     y_title: str,
+    kind: str = "line",
 ) -> None:
-    """Curves over the same points, with error bars where their intervals are known."""
+    """Curves or columns over the same points, with error bars where their intervals are known."""
     if not curves:
         return
     first = curves[0]
@@ -178,7 +206,8 @@ def _lines(
     curves = [curve for curve in curves if len(curve.y) == len(x)]
     titles, columns = [f"chart: {x_title}"], [list[Any](x)]
     count = len(x)
-    chart = book.add_chart({"type": "line"})
+    ends: list[float | None] = []
+    chart = book.add_chart({"type": kind})
     for at, curve in enumerate(curves):
         colour = VARIANT_COLOURS.get(curve.variant, BLUE)
         column = len(columns)
@@ -188,31 +217,37 @@ def _lines(
             "name": [name, line, column],
             "categories": _cells(name, line, 0, count),
             "values": _cells(name, line, column, count),
-            "line": {"color": colour, "width": 2},
-            "marker": {"type": ("circle", "square", "diamond", "triangle")[at % 4], "size": 6,
-                       "fill": {"color": colour}, "border": {"color": colour}},
-        }  # fmt: skip
+        }
+        if kind == "line":
+            options["line"] = {"color": colour, "width": 2}
+            options["marker"] = {
+                "type": ("circle", "square", "diamond", "triangle")[at % 4], "size": 6,
+                "fill": {"color": colour}, "border": {"color": colour},
+            }  # fmt: skip
+        else:
+            options |= {"fill": {"color": colour}, "gap": 60}
+        ends += curve.y
         if curve.low is not None and curve.high is not None:
-            titles += [f"{curve.variant}: bar down", "bar up"]
-            columns += [_reach(curve, curve.low, -1), _reach(curve, curve.high, 1)]
-            options["y_error_bars"] = {
-                "type": "custom",
-                "plus_values": _reference(name, line, column + 2, count),
-                "minus_values": _reference(name, line, column + 1, count),
-                "line": {"color": colour},
-            }
+            titles += [f"{curve.variant}: bar {way}" for way in ("down", "up")]
+            reaches = _reach(curve, curve.low, -1), _reach(curve, curve.high, 1)
+            columns += reaches
+            look = {"color": colour if kind == "line" else INK}
+            options["y_error_bars"] = _whiskers(name, line, column + 1, reaches[1], look)
+            ends += curve.high
         chart.add_series(options)
     _write_block(sheet, line, looks, titles, columns)
     chart.set_x_axis({"name": x_title})
-    chart.set_y_axis({"name": y_title, "min": 0, "major_gridlines": {"visible": True}})
+    chart.set_y_axis(
+        {"name": y_title, "min": 0, "max": _reaching(ends), "major_gridlines": {"visible": True}}
+    )
     chart.set_legend({"position": "top"})
     chart.set_size({"width": 760, "height": 20 * _LINES})
     sheet.insert_chart(line + count + 2, 0, chart)
 
 
-def _reach(curve: Series, ends: Sequence[float | None], sign: int) -> list[float]:
-    """Lengths of error bars: never negative, 0 where there is no interval."""
+def _reach(curve: Series, ends: Sequence[float | None], sign: int) -> list[float | None]:
+    """Lengths of error bars: never negative, None where there is no interval."""
     return [
-        0.0 if y is None or end is None else max(0.0, sign * (end - y))
+        None if y is None or end is None else max(0.0, sign * (end - y))
         for y, end in zip(curve.y, ends, strict=True)
     ]

@@ -40,19 +40,22 @@ def draw_lengths(result: Result, path: Path) -> bool:
             axes.plot(series.x, series.y, label=series.variant, linewidth=2, markersize=5, **style)
             first, last = series.y[0], series.y[-1]
             if series.variant == "pruned" and first and last:
+                # Beside the end of the curve: above and below it, curves may pass.
                 axes.annotate(
-                    f"{last:.0f} of {first:.0f} tokens left ({last / first:.0%})",
+                    f"{last:.0f} of {first:.0f}\ntokens left\n({last / first:.0%})",
                     (series.x[-1], last),
-                    xytext=(0, -20 if last > 0.15 * first else 14),
+                    xytext=(9, 0),
                     textcoords="offset points",
-                    ha="right",
+                    va="center" if last > 0.15 * first else "bottom",
                 )
         for known in _published(result):
             axes.plot(known.x, known.y, label=known.label, color=QUIET, linewidth=1.2,
                       linestyle=":", marker="x", markersize=5)  # fmt: skip
         axes.set_ylim(bottom=0)
-        axes.set_xlim(-0.3, max(curves[0].x) + 0.3)
+        axes.set_xlim(-0.3, max(curves[0].x) * (1.22 if pruned else 1.0) + 0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
+        # The room for the words beside the curve is no layer.
+        axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= max(curves[0].x)])
         axes.set_xlabel("layers passed")
         axes.set_ylabel("mean tokens per function")
         axes.grid(axis="y")
@@ -112,7 +115,7 @@ def draw_changes(result: Result, path: Path) -> bool:
         axes.axvline(1, color=INK, linewidth=1)
         axes.set_yticks(range(len(rows)), [_bar_label(row) for row in rows], fontsize=9)
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_xlim(0, reach * 1.32)
+        axes.set_xlim(0, reach * 1.45)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.set_xlabel("pruned, as a share of unpruned; line: 95 % confidence interval")
         axes.grid(axis="x")

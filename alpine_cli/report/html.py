@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from alpine_cli.results import Provenance, Result, like_cautions
 __all__ = ["to_html"]
 
 _NBSP = "\N{NO-BREAK SPACE}"
+_LONG_WORD = 14
+_JOINT = re.compile(r"(?<=[A-Za-z0-9][_:/.\-])(?=[A-Za-z0-9])")
 _TITLE = "Results of alpine"
 # A sign before the word that says how a figure was taken; the word stays.
 _MARKS: dict[Provenance, tuple[str, str]] = {
@@ -44,6 +47,7 @@ def to_html(document: Document, directory: Path) -> str:
         "unbroken": _unbroken,
         "anchor": slug,
         "marked": _marked,
+        "breakable": _breakable,
         "alike": like_cautions,
     }
     sections = document.sections
@@ -87,6 +91,15 @@ def _marked(text: str) -> str:
     if text == "not taken":
         found = _MARKS["absent"][0]
     return f"{found}{_NBSP}{text}" if found is not None else text
+
+
+def _breakable(text: str) -> Markup:
+    """A text whose long words, names of models mostly, may go on in the next line at a joint."""
+    parts = re.split(r"(\s+)", text)
+    return Markup("").join(
+        Markup("<wbr>").join(_JOINT.split(part)) if len(part) > _LONG_WORD else part
+        for part in parts
+    )
 
 
 def _unbroken(text: str) -> str:

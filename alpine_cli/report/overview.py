@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from alpine_cli.report.aggregate import is_metric
 from alpine_cli.report.batches import Batches, batches_of
+from alpine_cli.report.cell_text import BRACKETS
 from alpine_cli.report.findings import points_text, ratio_text, style_of
 from alpine_cli.report.setting import Setting, describe_pruning, setting_of, training_seed_of
 from alpine_cli.report.tables import Cell, Column, Table
@@ -51,7 +52,7 @@ def overview_table(results: Iterable[Result]) -> Table | None:
     notes = [f"All with {told}."] if told else []
     notes += [
         "Pruned against unpruned on the same engine: accuracy as a difference in points, all else"
-        " as the ratio pruned / unpruned. In brackets: 95 % confidence intervals.",
+        f" as the ratio pruned / unpruned. {BRACKETS}",
         "Better and worse: the interval excludes “no change”. No difference shown: it does not."
         " Not judged: runs were too few for an interval, or the figure is modelled.",
     ]

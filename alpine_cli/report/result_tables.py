@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from alpine_cli.report.batches import batches_of
+from alpine_cli.report.bins import bins_note
+from alpine_cli.report.cell_text import BRACKETS
 from alpine_cli.report.findings import style_of
 from alpine_cli.report.setting import describe_cell
 from alpine_cli.report.summary import SummaryRow, summarise
@@ -10,10 +13,13 @@ from alpine_cli.results import Result, Series
 
 __all__ = [
     "lengths_table",
+    "padding_note",
     "provenance_table",
     "speed_by_length_table",
     "to_table",
 ]
+
+_SAME = 1e-6  # counts of two engines that differ by less differ by rounding
 
 
 def to_table(result: Result) -> Table:
@@ -27,7 +33,7 @@ def to_table(result: Result) -> Table:
         columns.append(Column("unpruned / stock"))
     columns.append(Column("how", numeric=False))
     rows = []
-    reasons: dict[str, None] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}  # (label, reason) -> variants: said once
     for row in summarise(result):
         unit = f" [{row.scale.unit}]" if row.scale.unit else ""
         cells = [Cell(f"{row.label.strip()}{unit}")]
@@ -40,17 +46,40 @@ def to_table(result: Result) -> Table:
         rows.append(cells)
         for figure in row.figures.values():
             if figure.reason is not None:
-                reasons[f"{row.label.strip()}, {figure.variant}: not taken, {figure.reason}"] = None
-    notes = list(reasons)
+                reasons.setdefault((row.label.strip(), figure.reason), []).append(figure.variant)
+    notes = [
+        f"{label}, {', '.join(names)}: not taken, {reason}"
+        for (label, reason), names in reasons.items()
+    ]
     if ratios:
         notes.insert(
             0,
-            "In brackets: 95 % confidence intervals. Metrics are compared by difference, all else"
-            " by ratio. “No difference shown”: the interval covers none; “not judged”: there is no"
-            " interval.",
+            f"{BRACKETS} Metrics are compared by difference, all else by ratio. “No difference"
+            " shown”: the interval covers none; “not judged”: there is no interval.",
         )
+    padded = padding_note(result)
+    if padded is not None:
+        notes.append(padded)
     title = f"{describe_cell(result)}, {result.subject.data} {result.subject.split}"
     return Table(f"summary-{result.id}", title, columns, rows, notes)
+
+
+def padding_note(result: Result) -> str | None:
+    """Why stock takes more multiply-adds than unpruned on the same tokens; None where it does not.
+
+    Engines that pack leave padding out. At batch size 1 there is some all the same where a sample
+    is two functions: they go through the encoder together, the shorter padded to the longer.
+    """
+    stock, unpruned = (result.figure("total_macs", name) for name in ("stock", "unpruned"))
+    if stock is None or unpruned is None or stock.value is None or unpruned.value is None:
+        return None
+    if stock.value <= unpruned.value * (1 + _SAME):
+        return None
+    batches = batches_of(result.settings, "flops_")
+    alone = batches is not None and batches.samples == 1
+    why = "a pair's two functions, the shorter to the longer" if alone else "samples of a batch"
+    more = f"{100 * (stock.value / unpruned.value - 1):.1f} %"
+    return f"Multiply-adds: stock takes {more} more than unpruned because it pads {why}."
 
 
 def _value_cell(row: SummaryRow, variant: str) -> Cell:
@@ -127,17 +156,27 @@ def speed_by_length_table(result: Result) -> Table | None:
     if not rates:
         return None
     curves = [*rates, gain] if gain is not None else rates
-    bins = dict.fromkeys(label for curve in curves for label in _labels(curve))
+    # A bin in which nothing was timed is no row; the note tells where such are.
+    bins = [label for label in dict.fromkeys(at for c in curves for at in _labels(c))
+            if any(_has(curve, label) for curve in curves)]  # fmt: skip
+    if not bins:
+        return None
     columns = [
         Column("length of the input", numeric=False),
         *[Column(series.variant, series.unit) for series in rates],
         *([Column("pruned / unpruned")] if gain is not None else []),
     ]
     rows = [[Cell(name), *[_point(curve, name) for curve in curves]] for name in bins]
-    notes = ["In brackets: 95 % confidence intervals.", rates[0].method]
+    ranged = any(curve.low is not None for curve in curves)
+    notes = [*([BRACKETS] if ranged else []), *bins_note(bins), rates[0].method]
     return Table(
         f"by-length-{result.id}", "Throughput by length of the input", columns, rows, notes
     )
+
+
+def _has(series: Series, label: str) -> bool:
+    labels = _labels(series)
+    return label in labels and series.y[labels.index(label)] is not None
 
 
 def _labels(series: Series) -> list[str]:

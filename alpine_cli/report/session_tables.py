@@ -15,7 +15,7 @@ from alpine_cli.report.setting import describe_pruning
 from alpine_cli.report.tables import Cell, Column, Style, Table
 from alpine_cli.results import Interval, Result, Verdict
 
-__all__ = ["cells_table", "seeds_table", "session_tables"]
+__all__ = ["cell_labels", "cells_table", "seeds_table", "session_tables"]
 
 # Of several figures for one column, the first that a result compares.
 _QUESTIONS: dict[str, tuple[str, ...]] = {
@@ -42,6 +42,15 @@ def session_tables(results: Sequence[Result], *, narrow: bool = False) -> list[T
     asked = questions if narrow else _QUESTIONS
     seeds = seeds_table(results, asked)
     return [cells_table(results, asked), *([] if seeds is None else [seeds])]
+
+
+def cell_labels(results: Sequence[Result]) -> list[str]:
+    """What tells each result from the others: "batch 1", "a/ckpt.pt, cpu"; "" for a single one."""
+    shown = {name: of for name, of in _AXES.items() if len(set(map(of, results))) > 1}
+    return [
+        ", ".join(f"batch {of(one)}" if name == "batch" else of(one) for name, of in shown.items())
+        for one in results
+    ]
 
 
 Questions = Mapping[str, Sequence[str]]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from alpine_cli.report.bins import joined
 from alpine_cli.report.drawing import BLUE, INK, VARIANT_STYLES, clip, drawn, headline
 from alpine_cli.report.summary import title_of
 from alpine_cli.results import Result, Series
@@ -15,8 +16,15 @@ __all__ = ["draw_learning_curves", "draw_throughput_by_length"]
 
 
 def draw_throughput_by_length(result: Result, path: Path) -> bool:
-    """Throughput and speed-up over bins of length, with intervals; False without such curves."""
-    rates = [series for series in result.series if series.name == "throughput_by_length"]
+    """Throughput and speed-up over bins of length, with intervals; False without such curves.
+
+    Nor is a single bin drawn: a curve of one point shows nothing that the table does not.
+    """
+    rates = [
+        series
+        for series in result.series
+        if series.name == "throughput_by_length" and sum(y is not None for y in series.y) > 1
+    ]
     gains = [
         series
         for series in result.series
@@ -56,16 +64,13 @@ def _curve(axes: Any, series: Series, style: dict[str, Any]) -> None:
         low, high = (np.array(ends, dtype=float) for ends in (series.low, series.high))
         # An interval need not hold its point (bias is corrected); a bar cannot be negative.
         reach = np.nan_to_num(np.clip([y - low, high - y], 0, None))
-    axes.errorbar(
-        series.x,
-        y,
-        yerr=reach,
-        label=series.variant,
-        linewidth=1.8,
-        markersize=5,
-        capsize=3,
-        **style,
-    )
+    look = {**style, "linewidth": 1.8, "markersize": 5, "capsize": 3}
+    bars = axes.errorbar(series.x, y, yerr=reach, **{**look, "linestyle": ""})
+    # The line apart, broken where nothing was measured between two bins.
+    breaks = [at for at, near in enumerate(joined(series.labels, len(y)), start=1) if not near]
+    x = np.insert(np.array(series.x, dtype=float), breaks, np.nan)
+    axes.plot(x, np.insert(y, breaks, np.nan), label=series.variant, markersize=5, linewidth=1.8,
+              zorder=bars[0].get_zorder(), **{"linestyle": "-", **style})  # fmt: skip
 
 
 def _name_bins(axes: Any, series: Series) -> None:

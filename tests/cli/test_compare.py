@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from alpine_cli.result_files import write_result
-from tests.compare.test_compare import _FAST, _SLOW, with_rates
+from tests.compare.test_compare import _FAST, _SLOW, changed, with_rates
 from tests.report.made import make_result
 
 Run = Callable[..., Any]
@@ -107,10 +107,61 @@ def test_a_broken_file_among_good_ones_is_left_out_by_name(
     assert "bench-broken.json" in outcome.stderr
 
 
-def test_a_version_1_file_still_compares(run_alpine: Run) -> None:
+def test_a_version_1_file_still_compares(run_alpine: Run, tmp_path: Path) -> None:
     old = Path(__file__).parents[1] / "data" / "result-v1.json"
-    outcome = run_alpine("compare", old, old, "--fail-if", "total_macs>0")
+    later = tmp_path / "later.json"
+    later.write_text(json.dumps(json.loads(old.read_text("utf-8")) | {"id": "0000000b"}))
+    outcome = run_alpine("compare", old, later, "--fail-if", "total_macs>0")
     assert outcome.exit_code == 0, outcome.stderr
+
+
+def test_the_same_results_are_called_so(sides: tuple[Path, Path], run_alpine: Run) -> None:
+    """A table of zeros looked like a finding, and a gate over it always passed."""
+    a = sides[0]
+    for baseline, candidate in ((a, a), (a.parent, a), (a.parent, a.parent)):
+        outcome = run_alpine("compare", baseline, candidate, "--fail-if", "throughput<-5%")
+        assert outcome.exit_code == 2
+        assert outcome.stdout == ""
+        assert "A and B are the same result, 0000000a: there is nothing to compare" in (
+            outcome.stderr
+        )
+
+
+def test_a_result_on_both_sides_is_told(sides: tuple[Path, Path], run_alpine: Run) -> None:
+    a, b = sides
+    (b.parent / a.name).write_bytes(a.read_bytes())
+    outcome = run_alpine("compare", a, b.parent)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "set against itself, being in A and in B: 0000000a" in outcome.stderr
+
+
+def test_conditions_name_the_cell_they_speak_of(tmp_path: Path, run_alpine: Run) -> None:
+    """Two batch sizes gave two lines that could not be told apart."""
+    for side, rates in (("a", _FAST), ("b", _SLOW)):
+        for size in (1, 16):
+            settings = make_result().settings | {"batch_size": size}
+            made = with_rates(rates, id=f"0000{size:03}{side}", settings=settings)
+            write_result(made, tmp_path / side)
+    gate = ("compare", tmp_path / "a", tmp_path / "b", "--fail-if", "throughput<-5%")
+    lines = [x for x in run_alpine(*gate).stdout.splitlines() if x.startswith("FAILS")]
+    assert len(lines) == 2
+    for size, line in zip((1, 16), sorted(lines), strict=True):
+        assert f"throughput of pruned (batch size {size}) changed by" in line
+    found = json.loads(run_alpine(*gate, "--json").stdout)
+    assert {c["on_result"] for c in found["conditions"]} == {"0000001b", "0000016b"}
+
+
+def test_a_figure_has_one_unit_down_the_column(tmp_path: Path, run_alpine: Run) -> None:
+    """The GiB of one variant stood above the MiB of the next."""
+    a = changed(make_result(id="0000000a"), "total_macs", "unpruned", value=3e9)
+    a = changed(a, "total_macs", "pruned", value=9e8)
+    b = a.model_copy(update={"id": "0000000b"})
+    files = [write_result(one, tmp_path) for one in (a, b)]
+    outcome = run_alpine("compare", *files)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "multiply-adds, GMACs" in outcome.stdout
+    assert "0.900" in outcome.stdout
+    assert "MMACs" not in outcome.stdout
 
 
 def test_everything_is_shown_when_asked_for(sides: tuple[Path, Path], run_alpine: Run) -> None:

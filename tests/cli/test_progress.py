@@ -47,7 +47,7 @@ def told(*, terminal: bool, sizes: tuple[int, ...] = (1,)) -> str:
 def test_a_pipe_gets_a_plain_line_per_measure() -> None:
     assert told(terminal=False).splitlines() == [
         "resumed: 1 answer of the interrupted bench taken up",
-        "flops taken up from before; at least 30 s left",
+        "flops taken up from before; at least 45 s left",
         "throughput done in 40 s",
     ]
 
@@ -80,8 +80,25 @@ def test_a_cell_is_named_by_what_differs() -> None:
     assert cell_name(several[0], several[:1]) == ""
 
 
-@pytest.mark.parametrize(("kind", "seconds"), [("throughput", 30.0), ("flops", 0.0)])
+@pytest.mark.parametrize(
+    ("kind", "training", "seconds"),
+    [("throughput", False, 30.0), ("throughput", True, 45.0), ("flops", True, 0.0)],
+)
 def test_the_least_a_measure_takes_is_what_was_asked_of_each_variant(
-    kind: str, seconds: float
+    kind: str, training: bool, seconds: float
 ) -> None:
-    assert least_seconds(plans(1)[0], (kind,)) == {kind: seconds}
+    plan = FakePlan(MeasureOptions(checkpoint=Path("x"), training_throughput=training))
+    assert least_seconds(plan, (kind,)) == {kind: seconds}  # type: ignore[arg-type]
+
+
+def test_what_nothing_is_known_of_is_counted() -> None:
+    """The first lines of a bench of twenty minutes said "at least 30 s left"."""
+    stream = io.StringIO()
+    with BenchProgress(Console(file=stream, width=100)) as bench:
+        bench.planned(plans(1), ("accuracy", "flops", "throughput"))
+        bench.cell(0).finished("accuracy", 20.0, "measured")
+        bench.cell(0).finished("flops", 20.0, "measured")
+    assert stream.getvalue().splitlines() == [
+        "accuracy done in 20 s; 2 measures to go",
+        "flops done in 20 s; at least 45 s left",
+    ]

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from alpine_cli.cli import _result_table
 from alpine_cli.cli._result_table import print_cautions, print_cells, print_result
+from alpine_cli.cli.bench import _of_cells
 from alpine_cli.report.session_tables import session_tables
 from alpine_cli.results import Caution, Comparison, Figure, Interval, Result
 from tests.report.made import make_result
@@ -160,3 +161,21 @@ def test_cells_and_seeds_fit_and_name_what_differs(printed: Console, result: Res
 def test_without_repeats_there_is_no_table_of_seeds(result: Result) -> None:
     cells = [with_seed(result, 1, size) for size in (1, 32)]
     assert [table.key for table in session_tables(cells)] == ["cells"]
+
+
+def test_cautions_of_several_cells_name_the_cells() -> None:
+    """Which of the cells had been disturbed could not be told."""
+    everywhere = Caution(code="energy-modelled", text="energy is modelled")
+    results = [
+        make_result(
+            id=f"0000000{size}",
+            settings={"device": "cpu", "batch_size": size},
+            cautions=[everywhere, Caution(code="busy-machine", text=f"busy at {size}")],
+        )
+        for size in (1, 8)
+    ]
+    assert [caution.text for caution in _of_cells(results)] == [
+        "energy is modelled",
+        "batch 1: busy at 1",
+        "batch 8: busy at 8",
+    ]

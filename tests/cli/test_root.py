@@ -129,6 +129,34 @@ def test_exits_and_usage_errors_pass(failing: Callable[..., Any]) -> None:
     assert "not like that" in bad.stderr
 
 
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("bench", "--limit", "-3"), "--limit: must be at least 1 (got '-3')"),
+        (("sweep", "--checkpoint", "x", "--seed", "-1"), "--seed: must be at least 0 (got '-1')"),
+        (("tune", "--checkpoint", "x", "--limit", "0"), "--limit: must be at least 1 (got '0')"),
+        (("show", "--checkpoint", "x", "--limit", "one"), "--limit: must be a whole number"),
+        (("co2", "--checkpoint", "x", "--min-seconds", "soon"), "--min-seconds: must be a number"),
+        (("bench", "--limti", "3"), "No such option: --limti"),
+        (("bench", "--limit"), "'--limit' requires an argument"),
+        (("compare", "a.json"), "Missing argument 'B'"),
+        (("--nope",), "No such option: --nope"),
+        (("nope",), "No such command 'nope'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_is_typed_wrong_is_told_like_any_other_error(
+    run_alpine: Callable[..., Any], args: tuple[str, ...], told: str
+) -> None:
+    """These came as a box with the words of the library that parses the options."""
+    result = run_alpine(*args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert told in result.stderr.splitlines()[0]
+    assert not any(line in result.stderr for line in ("╭", "Usage:", "Input should"))
+
+
 def test_long_messages_stay_on_their_lines(failing: Callable[..., Any]) -> None:
     message = f"{'a/' * 100}x.yaml: prune.alpha: must be > 0"
     assert failing(ConfigError(message)).stderr == f"error: {message}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,36 @@ def test_bad_input_is_refused(
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("gone.pt", "gone.c"), "error: gone.pt: no such file\ngone.c: no such file\n"),
+        (("gone.pt", "--sample", "@0"), "error: gone.pt: no such file\n"),
+        (("gone.pt", "-"), "error: gone.pt: no such file\n"),
+        (("ckpt.pt", "gone.c"), "error: gone.c: no such file\n"),
+        (("ckpt.pt", "--data", "gone"), "error: gone: no such file or directory\n"),
+        (("ckpt.pt", "--data", "gone", "--kinds"), "error: gone: no such file or directory\n"),
+        (("ckpt.pt", "empty.c"), "error: empty.c: is empty; give the text of a function\n"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_is_missing_is_told_before_a_model_is_loaded(
+    run_alpine: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    told: str,
+) -> None:
+    """A source file that was not there came to light after the model had been loaded."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ckpt.pt").write_bytes(b"never read")
+    (tmp_path / "empty.c").touch()
+    monkeypatch.setitem(sys.modules, "alpine_cli.show.subject", None)  # its import would fail
+    result = run_alpine("show", "--checkpoint", *arguments, input=SOURCE)
+    assert result.exit_code == 2
+    assert result.stderr == told
 
 
 def test_a_long_file_is_cut_and_says_so(

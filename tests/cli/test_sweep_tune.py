@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from alpine_cli.checkpoint import load_checkpoint
-from alpine_cli.measure import budgeting, sweep, tuning, worker
+from alpine_cli.cli import _grid
+from alpine_cli.measure import budgeting, isolation, sweep, tuning, worker
 from alpine_cli.measure.trials import TrialRunner
 from alpine_cli.result_files import read_results
 from alpine_cli.results import Result
@@ -49,11 +51,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Workers run here; collects (measure, split)."""
     seen: list[tuple[str, str]] = []
 
-    def run(measure: str, request: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+    def run(
+        measure: str, request: Mapping[str, Any], *, on_progress: Any = None, **_: Any
+    ) -> dict[str, Any]:
         seen.append((measure, request["workload"]["split"]))
         plain = json.loads(json.dumps(request))  # as it travels
-        with redirect_stdout(io.StringIO()):  # a worker reports its progress there
+        with redirect_stdout(io.StringIO()) as told:  # a worker reports its progress there
             answer: dict[str, Any] = json.loads(json.dumps(worker._load(measure)(plain)))
+        for line in told.getvalue().splitlines():
+            isolation._report(line, on_progress)
         return answer
 
     monkeypatch.setattr(sweep, "run_isolated", run)
@@ -93,6 +99,34 @@ def test_sweep_prints_the_front_and_adds_a_result(
     again = run_alpine("sweep", "--checkpoint", subject, "--picture", picture)
     assert again.exit_code == 2
     assert "--force" in again.stderr
+
+
+def test_in_a_pipe_sweep_and_tune_say_now_and_then_how_far_they_are(
+    subject: Path, run_alpine: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were silent for minutes."""
+    monkeypatch.setattr(_grid, "PLAIN_SECONDS", 0.0)
+    asked = ("--checkpoint", subject, *QUICK, *GRID)
+    swept = run_alpine("sweep", *asked, "--output", tmp_path / "sweep", "--json")
+    lines = [line for line in swept.stderr.splitlines() if line.startswith("sweep: ")]
+    assert lines[0] == "sweep: 0 of 5 done, now unpruned"
+    assert len(lines) >= 5
+    json.loads(swept.stdout)
+    tuned = run_alpine("tune", *asked, "--max-drop", "99", "--results", tmp_path / "tune")
+    assert any(line.startswith("tune: ") for line in tuned.stderr.splitlines()), tuned.stderr
+
+
+def test_plain_lines_are_few() -> None:
+    stream, now = io.StringIO(), [0.0]
+    lines = _grid.PlainLines("sweep", Console(file=stream), clock=lambda: now[0])
+    for step in range(100):
+        lines.show(step, 100, f"setting {step}")
+        now[0] += 1
+    lines.show(350, 1000, "round 4, all")
+    assert stream.getvalue().splitlines() == [
+        *(f"sweep: {step} of 100 done, now setting {step}" for step in (0, 20, 40, 60, 80)),
+        "sweep: 35 %, now round 4, all",
+    ]
 
 
 def test_sweep_as_json_is_the_result_file(subject: Path, run_alpine: Run, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from alpine_cli.errors import (
     ConfigError,
     DataError,
     MeasurementError,
+    OutputError,
     OutputExistsError,
 )
 from alpine_cli.measure import cautions, measures, memory_trials, partial, session
@@ -390,7 +390,11 @@ def test_an_output_that_cannot_be_written_is_found_first(
         run_session([options], tmp_path / "file", Silent(), kinds=KINDS)
     with pytest.raises(OutputExistsError, match="is a file"):
         run_session([options], tmp_path / "file" / "out", Silent(), kinds=KINDS)
-    monkeypatch.setattr(os, "access", lambda *_: False)  # tests may run as root, who may all
-    with pytest.raises(OutputExistsError, match="may not be written to"):
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # tests may run as root, who may all
+    with pytest.raises(OutputError, match="cannot be written: nothing can be made in"):
         run_session([options], tmp_path / "out", Silent(), kinds=KINDS)
     assert workers.calls == []

@@ -75,7 +75,18 @@ def test_a_measure_that_failed_says_nothing_about_the_next(clock: Clock) -> None
     cell = {"flops": 0.0}
     left = TimeLeft([cell, cell], clock)
     left.finished(0, "flops", 1.0, typical=False)
-    assert left.of_bench().floor
+    assert left.of_bench() is None
+
+
+def test_nothing_is_said_of_the_whole_while_part_of_it_is_unknown(clock: Clock) -> None:
+    left = TimeLeft([{"throughput": 30.0, "anatomy": 0.0, "energy": 30.0}], clock)
+    left.progress(0, "throughput", 0, 1000)
+    clock.now += 10
+    assert left.of_measure() == Remaining(pytest.approx(20.0), floor=True)
+    assert left.of_bench() is None
+    left.finished(0, "throughput", 40.0)
+    left.finished(0, "anatomy", 15.0)
+    assert left.of_bench() == Remaining(pytest.approx(30.0), floor=True)
 
 
 @pytest.mark.parametrize(

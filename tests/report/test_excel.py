@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import pytest
 
 from alpine_cli.report.document import make_document
 from alpine_cli.report.excel import write_workbook
+from alpine_cli.report.figures import drawable, ratio_of
+from alpine_cli.report.summary import summarise
 from alpine_cli.results import Result, Series
-from tests.report.made import make_result
+from tests.report.made import by_length, make_result
 
 
 def anatomy() -> Series:
@@ -58,7 +62,9 @@ def test_there_is_a_sheet_per_table_and_contents_that_link_to_them(book: Any) ->
     for name in book.sheetnames[1:]:
         assert links[name].location == f"'{name}'!A1"
     assert rows_of(contents)["Left out"][1] == "a.json: broken"
-    assert rows_of(contents)["Mind, 0badcafe"][1] == "the machine was busy"
+    # Of several results each is told by what it was measured at, not by its id alone.
+    assert rows_of(contents)["Mind, batch 32, 0badcafe"][1] == "the machine was busy"
+    assert rows_of(contents)["Mind, batch 8, 0badcaf0"][1] == "the machine was busy"
 
 
 def test_numbers_are_numbers_with_their_interval_and_verdict(book: Any) -> None:
@@ -67,7 +73,7 @@ def test_numbers_are_numbers_with_their_interval_and_verdict(book: Any) -> None:
     throughput = dict(zip(head, rows["throughput [samples/s]"], strict=True))
     assert (throughput["stock"], throughput["pruned"]) == (50.0, 90.0)
     assert throughput["pruned / unpruned"] == pytest.approx(1.5)
-    low, high = throughput["pruned / unpruned: 95 % CI low"], throughput["high"]
+    low, high = (throughput[f"pruned / unpruned: 95 % CI {end}"] for end in ("low", "high"))
     assert low < 1.5 < high
     assert throughput["pruning is"] == "better"
     accuracy = dict(zip(head, rows["accuracy [%]"], strict=True))
@@ -104,6 +110,62 @@ def test_charts_are_native_and_read_cells(book: Any, path: Path) -> None:
         charts = [packed.read(n).decode() for n in packed.namelist() if "charts/chart" in n]
     assert sum("<c:errBars>" in chart for chart in charts) >= 2
     assert all("<c:f>" in chart for chart in charts)
+
+
+def test_a_figure_without_interval_has_no_whisker_and_the_axis_holds_the_others(
+    book: Any, path: Path
+) -> None:
+    """Lengths of 0 drew caps on bars, and Excel cut the axis at the bars' own ends."""
+    lines = [[c.value for c in row[:4]] for row in book["Summary-0badcafe"].iter_rows()]
+    at = next(i for i, line in enumerate(lines) if line[0] == "chart: figure")
+    result = make_result()
+    drawn = [row for row in summarise(result) if drawable(row)]
+    for line, row in zip(lines[at + 1 :], drawn, strict=False):
+        ratio, interval = ratio_of(row)
+        expected = None if interval is None else interval.high - ratio
+        assert line[3] == (expected if expected is None else pytest.approx(expected))
+    assert any(ratio_of(row)[1] is None for row in drawn)
+    with zipfile.ZipFile(path) as packed:
+        charts = [packed.read(n).decode() for n in packed.namelist() if "charts/chart" in n]
+    with_bars = [chart for chart in charts if "<c:errBars>" in chart]
+    assert all('<c:noEndCap val="1"/>' in chart for chart in with_bars)
+    highest = max(i.high for _, i in map(ratio_of, drawn) if i is not None)
+    for bars in (chart for chart in with_bars if "What pruning changes" in chart):
+        assert float(bars.partition('<c:max val="')[2].partition('"')[0]) >= highest
+
+
+def test_without_any_interval_there_are_no_error_bars(tmp_path: Path) -> None:
+    bare = [c.model_copy(update={"low": None, "high": None}) for c in by_length()]
+    result = make_result(series=bare, comparisons=[])
+    write_workbook(make_document([result]), tmp_path / "x.xlsx")
+    with zipfile.ZipFile(tmp_path / "x.xlsx") as packed:
+        charts = [packed.read(n).decode() for n in packed.namelist() if "charts/chart" in n]
+    assert charts
+    assert not any("errBars" in chart for chart in charts)
+
+
+def test_heads_fit_names_are_whole_and_notes_speak_of_columns(tmp_path: Path) -> None:
+    """Heads were cut at two lines, names at 44 characters; notes spoke of brackets."""
+    result = make_result()
+    name = "compressor:compressor_codebert_clone_detection_3mb.model.bin"
+    subject = result.subject.model_copy(update={"model": name})
+    other = result.model_copy(update={"subject": subject, "id": "0badcaf0"})
+    write_workbook(make_document([result, other]), tmp_path / "x.xlsx")
+    book = openpyxl.load_workbook(tmp_path / "x.xlsx")
+    for sheet in (book["Overview"], book["Summary-0badcafe"], book["By-length-0badcafe"]):
+        for cell in sheet[3]:
+            if cell.value is None:
+                continue
+            width = sheet.column_dimensions[cell.column_letter].width
+            assert max(map(len, re.split(r"[\s-]+", cell.value))) < width
+            lines = textwrap.wrap(cell.value, int(width) - 1)
+            assert 15 * len(lines) <= sheet.row_dimensions[3].height
+        assert sheet.page_setup.orientation == "landscape"
+        assert (sheet.page_setup.fitToWidth or 1, sheet.page_setup.fitToHeight) == (1, 0)
+        words = [c.value for row in sheet.iter_rows() for c in row if isinstance(c.value, str)]
+        assert not any("rackets" in word for word in words)
+    overview = book["Overview"]
+    assert overview.column_dimensions["A"].width > len(name)
 
 
 def test_the_anatomy_stands_on_its_steps(book: Any) -> None:

@@ -16,7 +16,7 @@ from alpine_cli.report.seed_tables import seed_table
 from alpine_cli.report.setting import describe_cell, describe_pruning
 from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.results import Result
-from tests.report.made import make_result, with_energy
+from tests.report.made import by_length, make_result, with_energy
 from tests.report.test_aggregate import seeded
 
 
@@ -133,7 +133,10 @@ def test_the_summary_says_how_everything_was_taken_and_why_not() -> None:
     table = to_table(make_result())
     assert column(table, "how")[2].text == "measured, n=6"
     assert column(table, "how")[2].note == "a clock"
-    assert any("energy per sample, pruned: not taken, no counter" in note for note in table.notes)
+    # Once for all variants: it stood there three times.
+    (told,) = [note for note in table.notes if "energy per sample" in note]
+    assert told.startswith("energy per sample, ")
+    assert "pruned: not taken, no counter" in told
     assert [cell.text for cell in column(table, "pruning is")][1:3] == ["better", "better"]
 
 
@@ -151,6 +154,52 @@ def test_lengths_and_speed_by_length() -> None:
     ]
     assert lengths_table(make_result(series=[])) is None
     assert speed_by_length_table(make_result(series=[])) is None
+
+
+def test_speed_by_length_says_what_was_not_timed() -> None:
+    labels = ["1–64 tokens", "65–96 tokens", "257–384 tokens"]
+    curves = [
+        curve.model_copy(
+            update={"x": [1.0, 2.0, 3.0], "y": [curve.y[0], None, curve.y[1]], "labels": labels,
+                    "low": None, "high": None}
+        )
+        for curve in by_length()
+    ]  # fmt: skip
+    table = speed_by_length_table(make_result(series=curves))
+    assert table is not None
+    assert [row[0].text for row in table.rows] == [labels[0], labels[2]]
+    assert "No batch that was timed is of 65–256 tokens." in table.notes
+    assert not any("rackets" in note for note in table.notes)
+    single = [
+        curve.model_copy(update={name: getattr(curve, name)[:1] for name in ("x", "y", "labels")})
+        for curve in curves
+    ]
+    table = speed_by_length_table(make_result(series=single))
+    assert table is not None
+    assert "All batches that were timed are of one range of lengths" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("stock", "size", "told"),
+    [
+        (140.0, 1, "stock takes 40.0 % more than unpruned because it pads a pair's two functions"),
+        (140.0, 32, "stock takes 40.0 % more than unpruned because it pads samples of a batch"),
+        (100.0, 1, None),
+    ],
+)
+def test_padding_is_told_where_stock_multiplies_more(
+    stock: float, size: int, told: str | None
+) -> None:
+    result = make_result()
+    counts = {"stock": stock, "unpruned": 100.0}
+    model = result.figure("total_macs", "unpruned")
+    assert model is not None
+    figures = [f for f in result.figures if f.name != "total_macs"]
+    figures += [model.model_copy(update={"variant": v, "value": n}) for v, n in counts.items()]
+    settings = result.settings | {"flops_batch_size": size}
+    notes = to_table(result.model_copy(update={"figures": figures, "settings": settings})).notes
+    found = [note for note in notes if note.startswith("Multiply-adds: ")]
+    assert (told in found[0]) if told is not None else (found == [])
 
 
 def test_a_table_over_seeds_shows_mean_and_interval() -> None:
