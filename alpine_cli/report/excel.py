@@ -234,7 +234,7 @@ class _Spread:
         if offset in self.interval_at:
             return max(9, head)
         if offset == self.words_at:
-            return max(14, head)
+            return max(22, head)  # "no difference shown" on one line: no row is fitted to two
         texts = [
             cell.text if cell.value is None else parted(cell.text)[0].split(" [")[0]
             for cell in self.cells
