@@ -176,7 +176,10 @@ def check_vocabulary(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
             f"embeds {encoder.config.vocab_size}"
         )
     if tokenizer.pad_token_id is None:
-        raise ModelError("the tokenizer has no padding token")
+        raise ModelError(
+            "the tokenizer has no padding token; decoders' often have none: set one in the"
+            " tokenizer's directory (tokenizer.pad_token = …, then save_pretrained)"
+        )
 
 
 @contextmanager

@@ -131,6 +131,9 @@ def load_encoder_and_tokenizer(
         check_vocabulary(loaded.encoder, loaded.tokenizer)
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from error
+    if loaded.encoder.config.pad_token_id is None:
+        # decoders' configs often name none, and their heads find the last token by it
+        loaded.encoder.config.pad_token_id = loaded.tokenizer.pad_token_id
     return loaded
 
 

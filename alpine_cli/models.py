@@ -33,6 +33,7 @@ from alpine_cli.encoders import (
 from alpine_cli.errors import ConfigError
 from alpine_cli.graph_input import graph_inputs, require_graph_encoder
 from alpine_cli.hub import MODEL_ALIASES, LoadedModel, load_encoder_and_tokenizer
+from alpine_cli.pruning.patch.registry import is_causal
 from alpine_cli.tasks.encoding import MODE_TOKEN, EncodingSpec
 from alpine_cli.tasks.heads import build_head, resolve_head
 from alpine_cli.tasks.registry import TaskSpec
@@ -70,7 +71,8 @@ class TaskModel(nn.Module):
         origin: where the weights come from, as a sentence for the user.
 
     The first token of each row is all that is read of the last hidden state, so a pruned encoder,
-    whose output is shorter than its input, needs no special care.
+    whose output is shorter than its input, needs no special care. Of a decoder it is the last
+    token, which pruning leaves in its column; every head works on it.
     """
 
     supports_gradient_checkpointing = True
@@ -159,12 +161,35 @@ class TaskModel(nn.Module):
         if self.head is None:
             logits_B2 = output.logits
         else:
-            logits_B2 = self.head(output.last_hidden_state[:, 0])
+            hidden_RLD = output.last_hidden_state
+            if self.reads_last:
+                hidden_RD = self._last_tokens(hidden_RLD, input_ids, attention_mask)
+            else:
+                hidden_RD = hidden_RLD[:, 0]
+            logits_B2 = self.head(hidden_RD)
         loss = None
         if labels is not None:
             # Under autocast logits can be bfloat16; the loss is worth full precision.
             loss = nn.functional.cross_entropy(logits_B2.float(), labels)
         return TaskOutput(loss=loss, logits=logits_B2)
+
+    @property
+    def reads_last(self) -> bool:
+        """Whether the encoder is a decoder, whose heads read the last token."""
+        return is_causal(self.config.model_type)
+
+    def _last_tokens(
+        self, hidden_RLD: Tensor, input_ids: Tensor, attention_mask: Tensor | None
+    ) -> Tensor:
+        """(R, D) of the last token of each row that is not padding, on whichever side that is."""
+        own_RL = torch.ones_like(input_ids, dtype=torch.bool)
+        if self.config.pad_token_id is not None:  # as transformers' heads find it
+            own_RL = input_ids != self.config.pad_token_id
+        if attention_mask is not None:
+            own_RL = own_RL & (attention_mask != 0)
+        columns = torch.arange(own_RL.shape[1], device=own_RL.device)
+        last_R = (columns * own_RL).argmax(dim=1)
+        return hidden_RLD[torch.arange(len(last_R), device=last_R.device), last_R]
 
     def encoder_inputs(
         self,
@@ -172,13 +197,15 @@ class TaskModel(nn.Module):
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         graph_mask: Tensor | None = None,
-    ) -> dict[str, Tensor | None]:
+    ) -> dict[str, Any]:
         """What the encoder is called with: data flow becomes embeddings and a 4-D mask."""
         if graph_mask is not None:
             if position_ids is None:
                 raise ValueError("graph_mask needs position_ids, by which nodes are known")
             return graph_inputs(self.encoder, input_ids, attention_mask, position_ids, graph_mask)
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.reads_last:  # nobody generates: a cache would only hold memory
+            inputs["use_cache"] = False
         return inputs if position_ids is None else {**inputs, "position_ids": position_ids}
 
     @torch.no_grad()
@@ -313,7 +340,13 @@ def with_head(
 
 def head_dropout(config: PretrainedConfig) -> float:
     """The dropout of a classification head: the config's own, else that of its hidden layers."""
-    for name in ("classifier_dropout", "seq_classif_dropout", "hidden_dropout_prob", "dropout"):
+    for name in (
+        "classifier_dropout",
+        "seq_classif_dropout",
+        "hidden_dropout_prob",
+        "dropout",
+        "resid_pdrop",
+    ):
         value = getattr(config, name, None)
         if value is not None:
             return float(value)

@@ -12,6 +12,8 @@ from transformers import (
     BertConfig,
     DistilBertConfig,
     ElectraConfig,
+    GPT2Config,
+    LlamaConfig,
     ModernBertConfig,
     RobertaModel,
     T5Config,
@@ -203,8 +205,20 @@ def test_max_length_beyond_the_position_table(tiny_model_dir: Path):
             T5Config(vocab_size=200, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2),
             sys.maxsize,
         ),
+        (GPT2Config(vocab_size=200, n_embd=16, n_layer=1, n_head=2, n_positions=88), 88),
+        (
+            LlamaConfig(
+                vocab_size=200,
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                max_position_embeddings=66,
+            ),
+            66,
+        ),
     ],
-    ids=["bert", "distilbert", "electra", "modernbert", "t5"],
+    ids=["bert", "distilbert", "electra", "modernbert", "t5", "gpt2", "llama"],
 )
 @pytest.mark.parametrize("head", ["alpine", "standard"])
 def test_other_families(config, tokens: int, head: str):
@@ -213,6 +227,8 @@ def test_other_families(config, tokens: int, head: str):
         with pytest.raises(ModelError, match="take the head 'alpine'"):
             new_encoder(config, for_classification=True)
         return
+    if config.model_type in ("gpt2", "llama"):
+        config.pad_token_id = 0  # `load_encoder_and_tokenizer` takes the tokenizer's
     encoder = new_encoder(config, for_classification=head == "standard")
     model = with_head(encoder, DEFECT, head).eval()
     assert max_tokens(encoder) == tokens

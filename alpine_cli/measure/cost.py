@@ -13,7 +13,8 @@ apart, in `overhead`.
 n-vectors as n multiplications and n - 1 additions; they serve the theory curves only.
 
 Attention is counted over all keys, also in ModernBERT's local layers: stock transformers (SDPA)
-and alpine's engines compute the whole product and mask it.
+and alpine's engines compute the whole product and mask it. So it is counted for decoders, too, as
+both operator counters do; a fused causal kernel may leave out the half that is masked.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ _KNOWN = (
     "distilbert",
     "modernbert",
     "t5",
+    "gpt2",
+    "llama",
+    "qwen2",
 )
 
 
@@ -60,9 +64,10 @@ class EncoderShape:
         feed_forward: inner width F of the feed-forward block.
         embedding: width of the embeddings; where it differs from `hidden` (ELECTRA), each token
             passes one E x D projection before the first layer.
-        feed_forward_matrices: 2, or 3 where the block is gated (ModernBERT, gated T5).
+        feed_forward_matrices: 2, or 3 where the block is gated (ModernBERT, gated T5, Llama).
         heads_width: width of all heads' queries together where it is not D: T5's heads have a
-            size of their own.
+            size of their own, Llama's may.
+        keys_width: width of all heads' keys, and of their values, where queries share them.
     """
 
     layers: int
@@ -72,6 +77,7 @@ class EncoderShape:
     embedding: int
     feed_forward_matrices: int = 2
     heads_width: int | None = None
+    keys_width: int | None = None
 
     @classmethod
     def from_config(cls, config: Any) -> EncoderShape:
@@ -87,22 +93,33 @@ class EncoderShape:
                 " The operator counts of measure-flops still hold"
             )
         hidden, heads = config.hidden_size, config.num_attention_heads
-        inner = {"distilbert": "hidden_dim", "t5": "d_ff"}.get(family, "intermediate_size")
-        gated = family == "modernbert" or (family == "t5" and config.is_gated_act)
+        names = {"distilbert": "hidden_dim", "t5": "d_ff", "gpt2": "n_inner"}
+        inner = getattr(config, names.get(family, "intermediate_size"))
+        rotary = family in ("llama", "qwen2")
+        gated = family == "modernbert" or rotary or (family == "t5" and config.is_gated_act)
+        of_head = config.d_kv if family == "t5" else None
+        if rotary:
+            of_head = getattr(config, "head_dim", None) or hidden // heads
         return cls(
             layers=config.num_hidden_layers,
             hidden=hidden,
             heads=heads,
-            feed_forward=getattr(config, inner),
+            feed_forward=4 * hidden if inner is None else inner,  # as GPT-2 reads it
             embedding=getattr(config, "embedding_size", hidden) if family == "electra" else hidden,
             feed_forward_matrices=3 if gated else 2,
-            heads_width=heads * config.d_kv if family == "t5" else None,
+            heads_width=None if of_head is None else heads * of_head,
+            keys_width=config.num_key_value_heads * of_head if of_head and rotary else None,
         )
 
     @property
     def attention(self) -> int:
-        """Width I of queries, keys and values."""
+        """Width I of queries."""
         return self.hidden if self.heads_width is None else self.heads_width
+
+    @property
+    def keys(self) -> int:
+        """Width K of keys and of values, which is I unless heads share them."""
+        return self.attention if self.keys_width is None else self.keys_width
 
     @property
     def projection_macs_per_token(self) -> int:
@@ -111,8 +128,9 @@ class EncoderShape:
 
 
 def attention_weight_macs(shape: EncoderShape, lengths: ArrayLike) -> NDArray[np.int64]:
-    """MACs of one layer's four attention matrices at each of `lengths` tokens: 4 n D I."""
-    return 4 * np.asarray(lengths, dtype=np.int64) * shape.hidden * shape.attention
+    """MACs of one layer's four attention matrices at each of `lengths` tokens: 2 n D (I + K)."""
+    widths = shape.attention + shape.keys
+    return 2 * np.asarray(lengths, dtype=np.int64) * shape.hidden * widths
 
 
 def attention_product_macs(shape: EncoderShape, lengths: ArrayLike) -> NDArray[np.int64]:
@@ -122,7 +140,7 @@ def attention_product_macs(shape: EncoderShape, lengths: ArrayLike) -> NDArray[n
 
 
 def attention_macs(shape: EncoderShape, lengths: ArrayLike) -> NDArray[np.int64]:
-    """MACs of one layer's attention block at each of `lengths` tokens: 4 n D I + 2 n^2 I."""
+    """MACs of one layer's attention block at each of `lengths` tokens: 2 n D (I + K) + 2 n^2 I."""
     return attention_weight_macs(shape, lengths) + attention_product_macs(shape, lengths)
 
 

@@ -161,7 +161,8 @@ def explain(
 
 
 def _attention_of(layer: nn.Module) -> nn.Module:
-    for name in ("attention", "attn"):  # BERT's relatives and DistilBERT; ModernBERT
+    # BERT's relatives and DistilBERT; ModernBERT and GPT-2; Llama
+    for name in ("attention", "attn", "self_attn"):
         found = getattr(layer, name, None)
         if isinstance(found, nn.Module):
             return found

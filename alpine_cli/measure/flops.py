@@ -138,7 +138,7 @@ def _analytic_figures(variant: str, cost: VariantCost, limit: BatchLimit) -> lis
             "attention_macs",
             "MACs",
             attention,
-            "4 n D I + 2 n^2 I per layer, I = D but in T5",
+            "4 n D I + 2 n^2 I per layer, I = D but in T5; 2 n D (I + K) where heads share keys",
         ),
         figure(
             "feed_forward_macs",

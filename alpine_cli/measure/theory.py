@@ -94,8 +94,8 @@ def theory(subject: TheorySubject, lengths: Sequence[int] = DEFAULT_LENGTHS) -> 
         mha_flops = tuple(paper_mha_flops(n, hidden, heads) for n in lengths)
         ffn_flops = tuple(paper_feed_forward_flops(n, hidden, inner) for n in lengths)
         crossing_flops = paper_crossing(hidden, heads, inner)
-    # m n D F = 4 n D I + 2 n^2 I, solved for n
-    lead = hidden * (shape.feed_forward_matrices * inner - 4 * shape.attention)
+    # m n D F = 2 n D (I + K) + 2 n^2 I, solved for n
+    lead = hidden * (shape.feed_forward_matrices * inner - 2 * (shape.attention + shape.keys))
     return Theory(
         subject=subject,
         lengths=tuple(lengths),

@@ -23,7 +23,7 @@ from alpine_cli.pruning.errors import PruningError
 from alpine_cli.pruning.patch import attention_function
 from alpine_cli.pruning.patch.family import Detach, Family
 from alpine_cli.pruning.patch.registry import find_base_model
-from alpine_cli.pruning.plan import PruningPlan, initial_tokens
+from alpine_cli.pruning.plan import PruningPlan, TokenState, initial_tokens
 from alpine_cli.pruning.reference import ReferenceEngine
 from alpine_cli.pruning.run import LAYER_RUN, RUN, PruningRun
 from alpine_cli.pruning.tracing import Trace, TracedForward
@@ -55,9 +55,17 @@ def prune(model: ModelT, config: PruningConfig) -> ModelT:
     which no token attends are padding. `special_tokens_mask` (B, L) names the tokens that
     protect="special" never removes; without it they are the first and the last.
 
+    Decoders (experimental) are pruned in one pass over a prompt, without cache, and their heads
+    read the last token. Whoever reads it finds it by its column, so `last_hidden_state` and
+    `hidden_states` are (B, L, D): each token left stands in its own column, a merged token in that
+    of its last member, zeros elsewhere, with padding on either side. Never removed are the first
+    token and the one that is read: the last whose id is not the padding id, as transformers' heads
+    look for it, or the last where no ids are given. `attention_mask` is (B, L).
+
     Args:
         model: a transformers encoder of a supported family, with or without a head that reads
-            its first token or pooled output, or a module that contains exactly one such model.
+            its first token or pooled output (of a decoder: its last token), or a module that
+            contains exactly one such model.
         config: what to prune. On a model that is pruned already it replaces the old settings.
 
     Returns:
@@ -190,15 +198,25 @@ class _EnterModel:
         self, model: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         kwargs = _as_kwargs(model, args, kwargs)
+        kind = "decoder" if self.family.causal else "encoder"
         for name in ("encoder_hidden_states", "past_key_values", "use_cache"):
-            if kwargs.get(name):
-                raise PruningError(f"a pruned encoder does not take {name}")
+            value = kwargs.get(name)
+            if value is not None and value is not False:  # an empty cache is false, too
+                raise PruningError(_NOT_TAKEN[kind].format(name=name))
+        if self.family.causal:
+            kwargs["use_cache"] = False  # which decoders' configs usually ask for
         ids, embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
         given = ids if ids is not None else embeds
         if given is None or (ids is not None and embeds is not None):
             raise PruningError("give exactly one of input_ids and inputs_embeds")
         mask_BL, allowed_BLL = _read_mask(kwargs.get("attention_mask"), given)
-        config = self.pruning.config
+        if self.family.causal and allowed_BLL is not None:
+            raise PruningError(
+                "a pruned decoder takes an attention_mask of (batch, length) only: that each token"
+                f" attends to those before it is understood (got shape"
+                f" {tuple(kwargs['attention_mask'].shape)})"
+            )
+        config, depth = self.pruning.config, len(self.family.layers(model))
         engine = ENGINES[config.engine]
         dtype = _matrix_dtype(model, given.device)
         tokens = initial_tokens(mask_BL, engine.row_multiple(given.device, dtype))
@@ -207,11 +225,12 @@ class _EnterModel:
             config=config,
             engine=engine,
             pruned_layers=self.pruning.layers,
-            first_only=len(self.family.layers(model)) - 1 if config.output == "first" else None,
+            first_only=depth - 1 if config.output == "first" else None,
             tokens=[tokens],
             want_attentions=_asked(model, kwargs, "output_attentions"),
             keeps_scores=bool(self.pruning.traces),
             given_plans=self.pruning.given_plans,
+            depth=depth,
         )
         if kwargs.get("position_ids") is None and self.family.positions is not None:
             shape = (given.shape[0], given.shape[1])
@@ -231,6 +250,9 @@ class _EnterModel:
         if config.tracks_sizes and run.pruned_layers:
             ones_T = torch.ones_like(position_T, dtype=torch.float32)
             run.tokens[0] = replace(run.tokens[0], size_T=ones_T)
+        if self.family.causal:
+            run.columns = mask_BL.shape[1]
+            run.tokens[0] = _in_order(run.tokens[0], model, ids)
         special_BL = kwargs.pop("special_tokens_mask", None)
         if special_BL is not None:
             if special_BL.shape != mask_BL.shape:
@@ -238,7 +260,9 @@ class _EnterModel:
                     f"special_tokens_mask must be (batch, length) = {tuple(mask_BL.shape)}"
                     f" (got shape {tuple(special_BL.shape)})"
                 )
-            run.tokens[0] = replace(run.tokens[0], special_T=special_BL[mask_BL] != 0)
+            special_T, read_T = special_BL[mask_BL] != 0, run.tokens[0].read_T
+            special_T = special_T if read_T is None else special_T | read_T
+            run.tokens[0] = replace(run.tokens[0], special_T=special_T)
         if allowed_BLL is not None:
             visibility = Visibility.of_input(allowed_BLL, tokens.source_T, tokens.ragged)
             run.tokens[0] = replace(run.tokens[0], visibility=visibility)
@@ -246,9 +270,33 @@ class _EnterModel:
         kwargs["attention_mask"] = mask_BL.new_ones(1, 1, 1, 1)
         returns_tuple = not _asked(model, kwargs, "return_dict", default=True)
         if returns_tuple and _asked(model, kwargs, "output_hidden_states"):
-            raise PruningError("output_hidden_states of a pruned encoder needs return_dict=True")
+            raise PruningError(f"output_hidden_states of a pruned {kind} needs return_dict=True")
         kwargs[RUN] = run
         return (), kwargs
+
+
+_NOT_TAKEN = {
+    "encoder": "a pruned encoder does not take {name}",
+    "decoder": "a pruned decoder does not take {name}: it reads a prompt once, and tokens that went"
+    " have no keys and values to keep; to generate, unprune() the model",
+}
+
+
+def _in_order(tokens: TokenState, model: PreTrainedModel, ids: Tensor | None) -> TokenState:
+    """The tokens of a decoder's input: in order, the first and the one that is read protected."""
+    ragged, pad_id = tokens.ragged, model.config.pad_token_id
+    position_T = ragged.position_T
+    own_T = torch.ones_like(tokens.special_T)
+    if ids is not None and pad_id is not None:
+        own_T = ids.expand(ragged.batch, -1)[ragged.segment_T, tokens.source_T] != pad_id
+    # the last token of one's own; of a sequence that has none, the last
+    last_B = torch.full_like(ragged.lengths_B, -1).scatter_reduce(
+        0, ragged.segment_T, torch.where(own_T, position_T, -1), "amax"
+    )
+    last_B = torch.where(last_B < 0, ragged.lengths_B - 1, last_B)
+    read_T = position_T == last_B[ragged.segment_T]
+    special_T = read_T | (position_T == 0)
+    return replace(tokens, special_T=special_T, place_T=tokens.source_T, read_T=read_T)
 
 
 def _matrix_dtype(model: PreTrainedModel, device: torch.device) -> torch.dtype:
@@ -316,8 +364,7 @@ def _leave_encoder(
 ) -> Any:
     """Hook of the encoder: give heads and poolers the padded layout they expect."""
     run: PruningRun = kwargs[RUN]
-    ragged = run.tokens[-1].ragged
-    output.last_hidden_state = run.engine.leave(output.last_hidden_state, ragged)
+    output.last_hidden_state = run.leave(output.last_hidden_state, run.tokens[-1])
     return output
 
 
@@ -336,9 +383,7 @@ class _FinishModel:
             # The last entry is last_hidden_state itself, which has left the layout already.
             output["hidden_states"] = (
                 *(
-                    hidden_SND
-                    if hidden_SND is None
-                    else run.engine.leave(hidden_SND, tokens.ragged)
+                    hidden_SND if hidden_SND is None else run.leave(hidden_SND, tokens)
                     for hidden_SND, tokens in zip(hidden_states[:-1], run.tokens[:-1], strict=True)
                 ),
                 output.last_hidden_state,

@@ -9,6 +9,9 @@ Two back ends behind one signature (`Attend`); others join through `choose_backe
 
 Neither computes an attention matrix that nobody reads: without scores both use PyTorch's SDPA.
 Scores are taken before attention dropout and carry no gradient.
+
+Causal attention (`causal`) of what is left of a decoder's tokens is plain causal attention, because
+they stay in order (see `plan`): SDPA is told so and needs no mask, left-aligned padding included.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from torch import Tensor
 from alpine_cli.pruning.bias import LogitBias
 from alpine_cli.pruning.config import Score
 from alpine_cli.pruning.packed import Ragged, pack, unpack
-from alpine_cli.pruning.scoring import token_scores
+from alpine_cli.pruning.scoring import causal_units, token_scores
 
 __all__ = [
     "Attend",
@@ -57,7 +60,7 @@ class Attend(Protocol):
 
     q, k and v are (T, H, d); `scaling` multiplies the logits; `dropout` is the probability with
     which attention probabilities are dropped (0 outside training); `score` says which scores are
-    wanted, if any; `bias` is added to the logits. T is at least 1.
+    wanted, if any; `bias` is added to the logits; `causal` hides later keys. T is at least 1.
     """
 
     def __call__(
@@ -71,6 +74,7 @@ class Attend(Protocol):
         dropout: float,
         score: Score | None,
         bias: LogitBias | None = None,
+        causal: bool = False,
     ) -> Attended:
         """Attend, and score the tokens if `score` is given."""
 
@@ -90,6 +94,7 @@ def attend_per_sequence(
     dropout: float,
     score: Score | None,
     bias: LogitBias | None = None,
+    causal: bool = False,
 ) -> Attended:
     """One sequence after the other, without padding. See `Attend`."""
     trains = torch.is_grad_enabled() and any(x.requires_grad for x in (q_THd, k_THd, v_THd))
@@ -109,6 +114,10 @@ def attend_per_sequence(
         if n == 0:
             continue
         added = None if bias is None else bias.of_rows(start, stop)
+        plain = causal and added is None and score is None
+        if causal and not plain:  # torch takes no mask besides is_causal
+            later = _later_keys(n, q.device)
+            added = later if added is None else added + later
         if score is None:
             out = F.scaled_dot_product_attention(
                 q[None],
@@ -116,12 +125,17 @@ def attend_per_sequence(
                 v[None],
                 attn_mask=None if added is None else added.to(q.dtype)[None],
                 dropout_p=dropout,
+                is_causal=plain,
                 scale=scaling,
             )[0]
         elif trains or dropout:
-            out, scores_T[start:stop] = _attend_scored(q, k, v, scaling, dropout, added, score)
+            out, scores_T[start:stop] = _attend_scored(
+                q, k, v, scaling, dropout, added, score, causal
+            )
         else:
-            out, scores_T[start:stop] = _attend_scored_in_chunks(q, k, v, scaling, added, score)
+            out, scores_T[start:stop] = _attend_scored_in_chunks(
+                q, k, v, scaling, added, score, causal
+            )
         if trains:
             outs.append(out.transpose(0, 1))
         else:
@@ -137,17 +151,24 @@ def _attend_scored(
     dropout: float,
     added: Tensor | None,
     score: Score,
+    causal: bool,
 ) -> tuple[Tensor, Tensor]:
     """Attention of one sequence (H, n, d) with its scores (n,), differentiable."""
     logits = torch.matmul(q, k.transpose(1, 2)) * scaling
     probs = _softmax(logits if added is None else logits + added)
-    received = token_scores(probs[None], score)[0]
+    received = token_scores(probs[None], score, causal=causal)[0]
     probs = F.dropout(probs.to(v.dtype), p=dropout, training=dropout > 0)
     return torch.matmul(probs, v), received
 
 
 def _attend_scored_in_chunks(
-    q: Tensor, k: Tensor, v: Tensor, scaling: float, added: Tensor | None, score: Score
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scaling: float,
+    added: Tensor | None,
+    score: Score,
+    causal: bool,
 ) -> tuple[Tensor, Tensor]:
     """The same for inference, a few heads at a time: probabilities never leave the cache.
 
@@ -161,15 +182,23 @@ def _attend_scored_in_chunks(
     out = torch.empty_like(v)
     received = torch.zeros(n, dtype=torch.float32, device=q.device)
     k_HdN = k.transpose(1, 2)
+    units_n = causal_units(n, q.device)
     if added is not None:
         added = added.expand(heads, n, n)
     for first in range(0, heads, chunk):
         part = slice(first, first + chunk)
         logits = torch.bmm(q[part] * scaling, k_HdN[part])
         probs = _softmax(logits if added is None else logits + added[part])
-        received += probs[:, 0].sum(dim=0) if score == "cls" else probs.sum(dim=(0, 1))
+        if score == "cls":
+            received += probs[:, -1 if causal else 0].sum(dim=0)
+        elif causal:
+            received += torch.mv(probs.sum(dim=0, dtype=torch.float32).T, units_n)
+        else:
+            received += probs.sum(dim=(0, 1))
         out[part] = torch.bmm(probs, v[part])
-    return out.to(dtype), received / (heads if score == "cls" else heads * n)
+    if score == "cls":
+        return out.to(dtype), received / heads
+    return out.to(dtype), received / (heads * (units_n.flip(0) if causal else n))
 
 
 def _softmax(logits: Tensor) -> Tensor:
@@ -187,11 +216,12 @@ def attend_padded(
     dropout: float,
     score: Score | None,
     bias: LogitBias | None = None,
+    causal: bool = False,
 ) -> Attended:
     """All sequences in one call, padded to the longest for the time of it. See `Attend`."""
     q, k, v = (unpack(x, ragged).transpose(1, 2) for x in (q_THd, k_THd, v_THd))
     out_BHLd, scores_BL = attend_grid(
-        q, k, v, ragged, scaling=scaling, dropout=dropout, score=score, bias=bias
+        q, k, v, ragged, scaling=scaling, dropout=dropout, score=score, bias=bias, causal=causal
     )
     out_THd = pack(out_BHLd.transpose(1, 2), ragged)
     return Attended(out_THd, None if scores_BL is None else pack(scores_BL, ragged))
@@ -207,23 +237,27 @@ def attend_grid(
     dropout: float,
     score: Score | None,
     bias: LogitBias | None = None,
+    causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention over left-aligned padding: (B, H, L, d) values and, if asked, (B, L) scores.
 
     Rows of padding hold finite values that nobody may read.
     """
     if score is None:
+        # no token sees padding, which stands behind all of them
+        plain = causal and bias is None
         out = F.scaled_dot_product_attention(
             q_BHLd,
             k_BHLd,
             v_BHLd,
-            attn_mask=_grid_mask(ragged, bias, q_BHLd.dtype),
+            attn_mask=None if plain else _grid_mask(ragged, bias, q_BHLd.dtype, causal),
             dropout_p=dropout,
+            is_causal=plain,
             scale=scaling,
         )
         return out, None
-    probs = grid_probabilities(q_BHLd, k_BHLd, ragged, scaling=scaling, bias=bias)
-    scores_BL = token_scores(probs, score, ragged.mask_BL)
+    probs = grid_probabilities(q_BHLd, k_BHLd, ragged, scaling=scaling, bias=bias, causal=causal)
+    scores_BL = token_scores(probs, score, ragged.mask_BL, causal)
     probs = F.dropout(probs.to(v_BHLd.dtype), p=dropout, training=dropout > 0)
     return torch.matmul(probs, v_BHLd), scores_BL
 
@@ -235,6 +269,7 @@ def grid_probabilities(
     *,
     scaling: float,
     bias: LogitBias | None = None,
+    causal: bool = False,
 ) -> Tensor:
     """(B, H, L, L) attention probabilities over left-aligned padding, float32 at least."""
     logits = torch.matmul(q_BHLd, k_BHLd.transpose(2, 3)) * scaling
@@ -243,7 +278,14 @@ def grid_probabilities(
     mask = _key_mask(ragged)
     if mask is not None:
         logits = logits.masked_fill(~mask, -torch.inf)
+    if causal:
+        logits = logits + _later_keys(ragged.longest, logits.device)
     return _softmax(logits)
+
+
+def _later_keys(length: int, device: torch.device) -> Tensor:
+    """(n, n): −inf where the key comes after the query, else 0."""
+    return torch.full((length, length), -torch.inf, device=device).triu_(1)
 
 
 def _key_mask(ragged: Ragged) -> Tensor | None:
@@ -258,10 +300,14 @@ def _key_mask(ragged: Ragged) -> Tensor | None:
     return (columns < ragged.lengths_B.clamp(min=1)[:, None])[:, None, None, :]
 
 
-def _grid_mask(ragged: Ragged, bias: LogitBias | None, dtype: torch.dtype) -> Tensor | None:
+def _grid_mask(
+    ragged: Ragged, bias: LogitBias | None, dtype: torch.dtype, causal: bool
+) -> Tensor | None:
     """What SDPA takes: bool keys, or the bias in `dtype` with −inf where there is no key."""
     mask = _key_mask(ragged)
     if bias is None:
         return mask
     added = bias.of_grid(ragged).to(dtype)
+    if causal:
+        added = added + _later_keys(ragged.longest, added.device).to(dtype)
     return added if mask is None else added.masked_fill(~mask, -torch.inf)

@@ -132,12 +132,34 @@ def unprune_gives_the_stock_model_back(make_model: MakeModel) -> None:
         raise ConformanceError("a copy of a pruned model was changed by unprune() of the original")
 
 
+def nothing_flows_back(make_model: MakeModel) -> None:
+    """In causal families, given one plan, what comes later changes no earlier hidden state.
+
+    Other families have nothing to fulfil here.
+    """
+    model = make_model()
+    _, family = find_base_model(model)
+    if not family.causal:
+        return
+    (row, *_) = _rows(model)
+    changed = [*row[: len(row) // 2], *reversed(row[len(row) // 2 :])]
+    for engine in _ENGINES:
+        prune(model, PruningConfig("all", alpha=_ALPHA, engine=engine))
+        with trace(model) as traced:
+            before = _hidden(model, _batch(model, [row]))[0]
+        with replay(model, traced.calls[0]):
+            after = _hidden(model, _batch(model, [changed]))[0]
+        half = len(row) // 2
+        _require_close(after[:half], before[:half], f"{engine}, after a change of later tokens")
+
+
 CHECKS: tuple[Callable[[MakeModel], None], ...] = (
     equals_stock_when_nothing_is_pruned,
     engines_agree,
     rows_do_not_depend_on_their_batch,
     gradients_agree,
     unprune_gives_the_stock_model_back,
+    nothing_flows_back,
 )
 
 

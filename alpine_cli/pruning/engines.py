@@ -57,8 +57,12 @@ class Engine(Protocol):
         dropout: float,
         score: Score | None,
         bias: LogitBias | None = None,
+        causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attended values (S, N, H, d) and, if asked, the packed scores (T,) of that kind."""
+        """Attended values (S, N, H, d) and, if asked, the packed scores (T,) of that kind.
+
+        With `causal` each token attends to itself and those before it in its sequence.
+        """
 
     def tokens_of(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
         """(S, N, D) → (T, D): one row per token."""
@@ -100,6 +104,7 @@ class PackedEngine:
         dropout: float,
         score: Score | None,
         bias: LogitBias | None = None,
+        causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """See `Engine.attend`; the back end is chosen by device."""
         if ragged.total == 0:
@@ -114,7 +119,7 @@ class PackedEngine:
             for x in (q_SHNd, k_SHNd, v_SHNd)
         )
         attended = backend(
-            q, k, v, ragged, scaling=scaling, dropout=dropout, score=score, bias=bias
+            q, k, v, ragged, scaling=scaling, dropout=dropout, score=score, bias=bias, causal=causal
         )
         return _filled(attended.out_THd, ragged)[None], attended.scores_T
 
@@ -171,6 +176,7 @@ class PaddedEngine(PackedEngine):
         dropout: float,
         score: Score | None,
         bias: LogitBias | None = None,
+        causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """See `Engine.attend`."""
         out_BHLd, scores_BL = attend_grid(
@@ -182,11 +188,14 @@ class PaddedEngine(PackedEngine):
             dropout=dropout,
             score=score,
             bias=bias,
+            causal=causal,
         )
         return out_BHLd.transpose(1, 2), None if scores_BL is None else pack(scores_BL, ragged)
 
     def tokens_of(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
-        """Gather the tokens."""
+        """Gather the tokens; columns behind the longest sequence hold none."""
+        if hidden_SND.shape[1] > ragged.longest:
+            hidden_SND = hidden_SND[:, : ragged.longest]
         return pack(hidden_SND, ragged)
 
     def shorten(self, hidden_SND: Tensor, plan: PruningPlan) -> Tensor:

@@ -9,6 +9,9 @@ Both average by size, the number of input tokens a token stands for, and so that
 keeps its weight, attention adds the logarithm of the key's size to its logits (`bias.SizeBias`).
 Similarity is that of the hidden states between attention and feed-forward. Protected tokens take
 nothing in as long as there is another.
+
+In causal models tokens go only into later ones, whose right it is to see them, and never into
+protected ones: a token that finds no such place stays, whatever the rule says.
 """
 
 from __future__ import annotations
@@ -31,11 +34,13 @@ def plan_nearest(keep_T: Tensor, evidence: Evidence, config: PruningConfig) -> P
 
     Copies the number of kept tokens of each sequence to the host, once.
     """
-    ragged = evidence.ragged
+    ragged, causal = evidence.ragged, evidence.tokens.causal
+    protected_T = evidence.protected_T(config)
+    if causal:
+        keep_T = keep_T | ~_followed(keep_T & ~protected_T, ragged)
     kept_B = ragged.sum_by_sequence(keep_T.to(torch.int64))
     after = Ragged.from_lengths(kept_B, None, ragged.multiple)
     units_TD = F.normalize(evidence.require_hidden().to(torch.float32), dim=1)
-    protected_T = evidence.protected_T(config)
     slot_T = _kept_slots(keep_T, after)
     for start, stop in ragged.spans():
         keep_n = keep_T[start:stop]
@@ -45,6 +50,8 @@ def plan_nearest(keep_T: Tensor, evidence: Evidence, config: PruningConfig) -> P
         likeness_rk = units_TD[start:stop][removed_r] @ units_TD[start:stop][kept_k].T
         open_k = ~protected_T[start:stop][kept_k]
         likeness_rk[:, ~open_k & open_k.any()] = -torch.inf
+        if causal:
+            likeness_rk.masked_fill_(kept_k < removed_r[:, None], -torch.inf)
         chosen_r = kept_k[likeness_rk.argmax(dim=1)]
         slot_T[start + removed_r] = slot_T[start + chosen_r]
     return _plan(keep_T, slot_T, after, evidence)
@@ -69,6 +76,9 @@ def plan_bipartite(evidence: Evidence, config: PruningConfig) -> PruningPlan:
         if merges <= 0 or not len(target_b):
             continue
         likeness_ab = units_TD[start:stop][source_a] @ units_TD[start:stop][target_b].T
+        if evidence.tokens.causal:  # the last of an odd number has no partner behind it
+            likeness_ab.masked_fill_(target_b < source_a[:, None], -torch.inf)
+            merges = min(merges, len(target_b))
         best_a, partner_a = likeness_ab.max(dim=1)
         gone_m = best_a.argsort(descending=True, stable=True)[:merges]
         keep_T[start + source_a[gone_m]] = False
@@ -77,6 +87,13 @@ def plan_bipartite(evidence: Evidence, config: PruningConfig) -> PruningPlan:
     after = Ragged.from_lengths(kept_B, None, ragged.multiple)
     slot_T = _kept_slots(keep_T, after)[target_T]
     return _plan(keep_T, slot_T, after, evidence)
+
+
+def _followed(open_T: Tensor, ragged: Ragged) -> Tensor:
+    """(T,) bool: whether an open token comes later in the same sequence."""
+    seen_T = open_T.to(torch.int64).cumsum(0)
+    upto_B = F.pad(seen_T, (1, 0))[ragged.cu_seqlens[1:]]
+    return upto_B[ragged.segment_T] > seen_T
 
 
 def _kept_slots(keep_T: Tensor, after: Ragged) -> Tensor:
@@ -99,4 +116,5 @@ def _plan(keep_T: Tensor, slot_T: Tensor, after: Ragged, evidence: Evidence) -> 
         removed_B,
         before.total > after.total,
         size_T,
+        evidence.tokens.causal,
     )

@@ -5,6 +5,11 @@ token of the packed batch into which output slot it goes and with what weight: a
 alone into a slot of its own, removed tokens share the slot of their sequence's merged token, a
 token that is dropped goes nowhere. Where removed tokens go into kept ones (`merging`), they share
 those tokens' slots, and all count by size.
+
+In causal models (decoders) order means something: a token sees those before it. Their merged token
+stands where the last of its members stood, so it sees what any of its members saw and is seen by
+those that saw all of them. Nothing of a later token reaches an earlier one, the tokens that are
+left are causal in the plain sense, and no mask is needed.
 """
 
 from __future__ import annotations
@@ -28,7 +33,8 @@ class PruningPlan:
     Attributes:
         before: layout of the sequences that the plan was made for, T tokens.
         after: layout once it is applied, T' tokens: kept ones in order, then, per sequence that
-            lost any (and if merging is on), its merged token.
+            lost any (and if merging is on), its merged token; in causal models that stands in
+            the place of its last member.
         keep_T: (T,) bool.
         slot_T: (T,) int64, output row of each token; T' for a dropped one.
         merged_row_B: (B,) int64, row of each sequence's merged token; T' where it has none.
@@ -36,6 +42,7 @@ class PruningPlan:
         removes: False if no token of the whole batch goes: applying is then the identity.
         size_T: (T,) float32, weights of the tokens that share slots with kept ones; None where a
             slot of several holds removed tokens only, all of one weight.
+        causal: whether merged tokens stand in the place of their last member.
     """
 
     before: Ragged
@@ -46,6 +53,7 @@ class PruningPlan:
     removed_B: Tensor
     removes: bool
     size_T: Tensor | None = None
+    causal: bool = False
 
     @property
     def weight_T(self) -> Tensor:
@@ -106,6 +114,9 @@ class TokenState:
             look at positions; a merged token's is the mean of those it stands for. Else None.
         size_T: (T,) float32, how many input tokens the token stands for; None where nothing asks.
         visibility: who attends to whom, where not all to all; else None.
+        place_T: (T,) int64, in causal models the column where the token stands: its own, a merged
+            token that of its last member. Ascending within a sequence. Else None.
+        read_T: (T,) bool, in causal models the one token of each sequence that heads read.
         memo: what layers derive from these very tokens and share (rotary tables).
     """
 
@@ -115,7 +126,14 @@ class TokenState:
     position_T: Tensor | None = None
     size_T: Tensor | None = None
     visibility: Visibility | None = None
+    place_T: Tensor | None = None
+    read_T: Tensor | None = None
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def causal(self) -> bool:
+        """Whether each token attends to itself and those before it only."""
+        return self.place_T is not None
 
     def ends_T(self) -> Tensor:
         """(T,) bool: first and last position of each current sequence."""
@@ -155,4 +173,19 @@ def tokens_after(tokens: TokenState, plan: PruningPlan, layer: int) -> TokenStat
     visibility = tokens.visibility
     if visibility is not None:
         visibility = visibility.after(plan.slot_T, plan.after)
-    return TokenState(plan.after, special[:total], source[:total], position_T, size_T, visibility)
+    place_T, read_T = tokens.place_T, tokens.read_T
+    if place_T is not None:
+        place = place_T.new_zeros(total + 1).scatter_reduce_(0, plan.slot_T, place_T, "amax")
+        place_T = place[:total]
+    if read_T is not None:  # never removed: a slot of its own, or one that it takes others into
+        read_T = read_T.new_zeros(total + 1).index_copy_(0, slot_T, read_T & plan.keep_T)[:total]
+    return TokenState(
+        plan.after,
+        special[:total],
+        source[:total],
+        position_T,
+        size_T,
+        visibility,
+        place_T,
+        read_T,
+    )

@@ -26,4 +26,4 @@ def make_plan(evidence: Evidence, config: PruningConfig) -> PruningPlan:
     counts = None
     if config.rule in SHARE_RULES:
         counts = kept_counts(evidence.ragged, config.share_at(evidence.step))
-    return plan_keep(keep_T, evidence.ragged, config.merge, counts)
+    return plan_keep(keep_T, evidence.ragged, config.merge, counts, causal=evidence.tokens.causal)

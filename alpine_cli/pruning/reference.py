@@ -30,14 +30,25 @@ from alpine_cli.pruning.selection import TOLERANCE, plan_keep
 __all__ = ["ReferenceEngine", "keep_sample", "score_sample", "shorten_sample"]
 
 
-def score_sample(probs_HNN: Tensor) -> Tensor:
-    """(n,) scores of one sample from its own (H, n, n) probabilities: heads, then queries."""
-    return probs_HNN.mean(dim=0).mean(dim=0)
+def score_sample(probs_HNN: Tensor, causal: bool = False) -> Tensor:
+    """(n,) scores of one sample from its own (H, n, n) probabilities: heads, then queries.
+
+    Causal: of each token, over the queries from itself on, each in units of uniform attention.
+    """
+    probs_NN = probs_HNN.mean(dim=0)
+    if not causal:
+        return probs_NN.mean(dim=0)
+    scores_n = probs_NN.new_zeros(probs_NN.shape[0])
+    for key in range(len(scores_n)):
+        keys_seen = torch.arange(key + 1, len(scores_n) + 1, device=probs_NN.device)
+        scores_n[key] = (probs_NN[key:, key] * keys_seen).mean()
+    return scores_n
 
 
-def first_token_score(probs_HNN: Tensor) -> Tensor:
-    """(n,) attention of the first token, mean over heads."""
-    return probs_HNN.mean(dim=0)[0] if probs_HNN.shape[1] else probs_HNN.mean(dim=(0, 1))
+def read_token_score(probs_HNN: Tensor, causal: bool = False) -> Tensor:
+    """(n,) attention of the first token, in causal models of the last, mean over heads."""
+    row = -1 if causal else 0
+    return probs_HNN.mean(dim=0)[row] if probs_HNN.shape[1] else probs_HNN.mean(dim=(0, 1))
 
 
 def keep_sample(scores_n: Tensor, protected_n: Tensor, alpha: float) -> Tensor:
@@ -53,13 +64,20 @@ def keep_sample(scores_n: Tensor, protected_n: Tensor, alpha: float) -> Tensor:
     return protected_n | ((scores >= low) & (scores <= high))
 
 
-def shorten_sample(hidden_nD: Tensor, keep_n: Tensor, merge: str) -> Tensor:
-    """(n', D): the kept rows in order and, if any row went and `merge` says so, their mean."""
+def shorten_sample(hidden_nD: Tensor, keep_n: Tensor, merge: str, causal: bool = False) -> Tensor:
+    """(n', D): the kept rows in order and, if any row went and `merge` says so, their mean.
+
+    The mean comes last; in causal models, where the last row that went has stood.
+    """
     kept = hidden_nD[keep_n]
     removed = hidden_nD[~keep_n]
     if merge == "none" or removed.shape[0] == 0:
         return kept
-    return torch.cat([kept, removed.mean(dim=0, keepdim=True)])
+    mean = removed.mean(dim=0, keepdim=True)
+    if not causal:
+        return torch.cat([kept, mean])
+    last = int((~keep_n).nonzero()[-1])
+    return torch.cat([hidden_nD[:last][keep_n[:last]], mean, hidden_nD[last:][keep_n[last:]]])
 
 
 class ReferenceEngine(PaddedEngine):
@@ -76,13 +94,19 @@ class ReferenceEngine(PaddedEngine):
         dropout: float,
         score: Score | None,
         bias: LogitBias | None = None,
+        causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """See `Engine.attend`; the attention matrix is computed whether or not it is read."""
-        probs = grid_probabilities(q_SHNd, k_SHNd, ragged, scaling=scaling, bias=bias)
+        probs = grid_probabilities(
+            q_SHNd, k_SHNd, ragged, scaling=scaling, bias=bias, causal=causal
+        )
         scores_T = None
         if score is not None:
-            of_sample = score_sample if score == "received" else first_token_score
-            rows = [of_sample(probs[b, :, :n, :n].detach()) for b, n in enumerate(ragged.lengths)]
+            of_sample = score_sample if score == "received" else read_token_score
+            rows = [
+                of_sample(probs[b, :, :n, :n].detach(), causal)
+                for b, n in enumerate(ragged.lengths)
+            ]
             scores_T = torch.cat([row[:n] for row, n in zip(rows, ragged.lengths, strict=True)])
         probs = torch.nn.functional.dropout(probs.to(v_SHNd.dtype), p=dropout, training=dropout > 0)
         return torch.matmul(probs, v_SHNd).transpose(1, 2), scores_T
@@ -99,7 +123,7 @@ class ReferenceEngine(PaddedEngine):
         for start, stop in evidence.ragged.spans():
             sample = slice(start, stop)
             keep_T[sample] = keep_sample(scores_T[sample], protected_T[sample], config.alpha)
-        return plan_keep(keep_T, evidence.ragged, config.merge)
+        return plan_keep(keep_T, evidence.ragged, config.merge, causal=evidence.tokens.causal)
 
     def shorten(self, hidden_SND: Tensor, plan: PruningPlan) -> Tensor:
         """Shorten each sample by itself, then pad to the longest."""
@@ -109,7 +133,8 @@ class ReferenceEngine(PaddedEngine):
         rows, start = [], 0
         for b, n in enumerate(plan.before.lengths):
             keep_n = plan.keep_T[start : start + n]
-            rows.append(shorten_sample(hidden_SND[b, :n], keep_n, "mean" if merges else "none"))
+            merge = "mean" if merges else "none"
+            rows.append(shorten_sample(hidden_SND[b, :n], keep_n, merge, plan.causal))
             start += n
         padded = pad_sequence(rows, batch_first=True)
         if padded.shape[1] == 0:  # a batch of empty sequences still has a first column

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alpine_cli.pruning.attention import grid_probabilities
@@ -23,7 +24,7 @@ from alpine_cli.pruning.engines import Engine
 from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.plan import PruningPlan, TokenState, tokens_after
-from alpine_cli.pruning.selection import plan_first
+from alpine_cli.pruning.selection import plan_read
 
 __all__ = ["LAYER_RUN", "RUN", "LayerRun", "PruningRun"]
 
@@ -40,13 +41,16 @@ class PruningRun:
         config: what to prune.
         engine: how.
         pruned_layers: indices of the layers that prune by their scores.
-        first_only: index of the layer that only the first tokens leave, or None.
+        first_only: index of the layer that only the tokens that are read leave, or None: the first
+            ones, in causal models see `TokenState.read_T`.
         tokens: entry l holds the tokens that enter layer l; entry 0 the model's input.
         given_plans: by layer, plans of an earlier run to follow instead of scores; or None.
         plans: by layer; filled as layers run.
         scores: by layer, (T,) float32; those of the layers that prune.
         want_attentions: whether attention functions return probabilities.
         keeps_scores: whether `scores` is kept after use (tracing).
+        depth: how many layers the model has.
+        columns: in causal models, L of the input, in whose columns hidden states come back.
     """
 
     model: nn.Module
@@ -60,10 +64,25 @@ class PruningRun:
     scores: dict[int, Tensor] = field(default_factory=dict)
     want_attentions: bool = False
     keeps_scores: bool = False
+    depth: int = 0
+    columns: int = 0
 
     def at(self, layer: int) -> LayerRun:
         """The view of this run that layer `layer` works with."""
         return LayerRun(self, layer)
+
+    def leave(self, hidden_SND: Tensor, tokens: TokenState) -> Tensor:
+        """Hidden states of these tokens as the caller gets them: (B, L', D), left-aligned.
+
+        In causal models (B, L, D), each token in the column of its place. Zeros elsewhere.
+        """
+        ragged, place_T = tokens.ragged, tokens.place_T
+        if place_T is None:
+            return self.engine.leave(hidden_SND, ragged)
+        hidden_TD = self.engine.tokens_of(hidden_SND, ragged)
+        out = hidden_TD.new_zeros(ragged.batch * self.columns, hidden_TD.shape[1])
+        out = out.index_copy(0, ragged.segment_T * self.columns + place_T, hidden_TD)
+        return out.view(ragged.batch, self.columns, -1)
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,7 @@ class LayerRun:
 
     @property
     def is_first_only(self) -> bool:
-        """Whether only the first tokens leave this layer."""
+        """Whether only the tokens that heads read leave this layer."""
         return self.layer == self.run.first_only
 
     @property
@@ -119,6 +138,7 @@ class LayerRun:
             dropout=dropout,
             score=config.score if wants_scores else None,
             bias=bias,
+            causal=self.tokens.causal,
         )
         if scores_T is not None:
             self.run.scores[self.layer] = scores_T
@@ -145,7 +165,14 @@ class LayerRun:
         if not self.run.want_attentions:
             return None
         q_BHLd, k_BHLd = (self.run.engine.to_grid(x, self.ragged) for x in (q_SHNd, k_SHNd))
-        return grid_probabilities(q_BHLd, k_BHLd, self.ragged, scaling=scaling, bias=bias)
+        return grid_probabilities(
+            q_BHLd,
+            k_BHLd,
+            self.ragged,
+            scaling=scaling,
+            bias=bias,
+            causal=self.tokens.causal,
+        )
 
     def shorten(self, hidden_SND: Tensor) -> Tensor:
         """Between attention and feed-forward: plan, apply, note the tokens of the next layer."""
@@ -158,13 +185,24 @@ class LayerRun:
             self.run.tokens.append(after)
         return hidden_SND
 
+    def refill(self, hidden_SND: Tensor) -> Tensor:
+        """What leaves the last layer, filled with zeros to the rows that entered the model.
+
+        For models that insist on giving back the shape they got; nobody reads the zeros.
+        """
+        if self.layer + 1 < self.run.depth:
+            return hidden_SND
+        first = self.run.tokens[0]
+        rows = self.run.engine.enter(first.source_T, first.ragged).shape[1]
+        return F.pad(hidden_SND, (0, 0, 0, rows - hidden_SND.shape[1]))
+
     def _plan(self, hidden_SND: Tensor) -> PruningPlan:
         """This layer's plan: made the first time, the same ever after."""
         run, layer = self.run, self.layer
         scores_T = run.scores.get(layer) if run.keeps_scores else run.scores.pop(layer, None)
         if layer not in run.plans:
             if self.is_first_only:
-                run.plans[layer] = plan_first(self.ragged)
+                run.plans[layer] = plan_read(self.tokens)
             elif run.given_plans is not None:
                 run.plans[layer] = run.given_plans[layer]
             else:

@@ -25,8 +25,8 @@ from alpine_cli.pruning.plan import PruningPlan, TokenState
 __all__ = [
     "TOLERANCE",
     "band",
-    "plan_first",
     "plan_keep",
+    "plan_read",
     "protected_tokens",
     "score_statistics",
 ]
@@ -72,7 +72,12 @@ def score_statistics(
 
 
 def plan_keep(
-    keep_T: Tensor, ragged: Ragged, merge: Merge, host_kept: Sequence[int] | None = None
+    keep_T: Tensor,
+    ragged: Ragged,
+    merge: Merge,
+    host_kept: Sequence[int] | None = None,
+    *,
+    causal: bool = False,
 ) -> PruningPlan:
     """Turn a choice of tokens into a plan: kept ones in order, then one merged token.
 
@@ -83,6 +88,7 @@ def plan_keep(
         ragged: layout of the T tokens.
         merge: "mean" (removed tokens of a sequence share one slot, appended last) or "none".
         host_kept: how many tokens of each sequence `keep_T` keeps, where the caller knows.
+        causal: the merged token takes the place of the last one removed instead; see `plan`.
     """
     keeps_T = keep_T.to(torch.int64)
     kept_B = ragged.sum_by_sequence(keeps_T)
@@ -99,6 +105,12 @@ def plan_keep(
         ]
     after = Ragged.from_lengths(after_B, host_after, ragged.multiple)
     total = after.total
+    if causal:
+        slot_T, merged_row_B = _slots_in_order(keep_T, ragged, has_merged_B, total)
+        removes = any(host_removed)
+        return PruningPlan(
+            ragged, after, keep_T, slot_T, merged_row_B, removed_B, removes, causal=True
+        )
     merged_row_B = torch.where(has_merged_B, after.cu_seqlens[1:] - 1, total)
     # Rank of a kept token within its sequence: kept so far, less those of earlier sequences.
     earlier_B = kept_B.cumsum(0) - kept_B
@@ -111,14 +123,42 @@ def plan_keep(
     return PruningPlan(ragged, after, keep_T, slot_T, merged_row_B, removed_B, any(host_removed))
 
 
+def _slots_in_order(
+    keep_T: Tensor, ragged: Ragged, has_merged_B: Tensor, total: int
+) -> tuple[Tensor, Tensor]:
+    """(T,) slots and (B,) rows of merged tokens that stand where the last removed token stood."""
+    row_T = torch.arange(ragged.total, device=keep_T.device)
+    nowhere_B = torch.full_like(ragged.lengths_B, -1)
+    removed_row_T = torch.where(keep_T, -1, row_T)
+    last_B = nowhere_B.scatter_reduce(0, ragged.segment_T, removed_row_T, "amax")
+    last_B = torch.where(has_merged_B, last_B, -1)
+    # The rows of the output, over all sequences, in the order in which they stand in the input.
+    stands_T = keep_T | (row_T == last_B[ragged.segment_T])
+    rank_T = stands_T.to(torch.int64).cumsum(0) - 1
+    merged_row_B = torch.full_like(last_B, total)
+    if ragged.total:
+        merged_row_B = torch.where(has_merged_B, rank_T[last_B.clamp(min=0)], merged_row_B)
+    return torch.where(keep_T, rank_T, merged_row_B[ragged.segment_T]), merged_row_B
+
+
 def protected_tokens(tokens: TokenState, config: PruningConfig) -> Tensor:
-    """(T,) bool: the tokens that `config.protect` never removes."""
+    """(T,) bool: the tokens that `config.protect` never removes.
+
+    In causal models both settings mean the same: the first token, which takes the attention that
+    finds nothing else, and the one that is read. Nothing is appended there that could displace it.
+    """
+    if tokens.causal:
+        return tokens.special_T
     return tokens.special_T if config.protect == "special" else tokens.ends_T()
 
 
-def plan_first(ragged: Ragged) -> PruningPlan:
-    """Only the first token of each sequence, nothing merged. No copy to the host."""
-    keep_T = ragged.position_T == 0
+def plan_read(tokens: TokenState) -> PruningPlan:
+    """Only the token of each sequence that is read, nothing merged. No copy to the host.
+
+    That is the first token, in causal models the one that `read_T` marks.
+    """
+    ragged = tokens.ragged
+    keep_T = ragged.position_T == 0 if tokens.read_T is None else tokens.read_T
     first_B = ragged.lengths_B.clamp(max=1)
     host = [min(length, 1) for length in ragged.lengths]
     after = Ragged.from_lengths(first_B, host, ragged.multiple)

@@ -8,6 +8,8 @@ from transformers import (
     DistilBertConfig,
     ElectraConfig,
     GPT2Config,
+    GPTNeoConfig,
+    LlamaConfig,
     ModernBertConfig,
     RobertaConfig,
     T5Config,
@@ -97,5 +99,18 @@ def test_heads_of_their_own_width_and_gates_are_read_off_the_config() -> None:
 
 
 def test_a_family_without_formula_is_refused_by_name() -> None:
-    with pytest.raises(MeasurementError, match="gpt2"):
-        EncoderShape.from_config(GPT2Config())
+    with pytest.raises(MeasurementError, match="gpt_neo"):
+        EncoderShape.from_config(GPTNeoConfig())
+
+
+def test_decoders_share_keys_and_gpt2_names_no_inner_width() -> None:
+    gpt2 = EncoderShape.from_config(GPT2Config(n_embd=32, n_head=4, n_layer=3))
+    assert (gpt2.layers, gpt2.hidden, gpt2.feed_forward, gpt2.keys) == (3, 32, 128, 32)
+    config = LlamaConfig(
+        hidden_size=32, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48
+    )
+    llama = EncoderShape.from_config(config)
+    assert (llama.attention, llama.keys) == (32, 16)
+    # queries and output are 32 wide, keys and values 16
+    assert int(attention_macs(llama, 10)) == 10 * 32 * (32 + 32 + 16 + 16) + 2 * 100 * 32
+    assert int(feed_forward_macs(llama, 10)) == 3 * 10 * 32 * 48

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig, GPT2Config, ModernBertConfig, RobertaConfig, T5Config
+from transformers import BertConfig, GPTNeoConfig, ModernBertConfig, RobertaConfig, T5Config
 
 from alpine_cli.errors import ModelError
 from alpine_cli.measure.cost import EncoderShape
@@ -112,6 +112,6 @@ def test_what_has_no_known_sizes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(ModelError, match="no readable config"):
         subject_of_model(str(tmp_path))
-    GPT2Config().save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="gpt2"):
+    GPTNeoConfig().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="gpt_neo"):
         subject_of_model(str(tmp_path))

@@ -10,9 +10,12 @@ from transformers import (
     BertConfig,
     DistilBertConfig,
     ElectraConfig,
+    GPT2Config,
+    LlamaConfig,
     ModernBertConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    Qwen2Config,
     RobertaConfig,
     T5Config,
     T5EncoderModel,
@@ -68,8 +71,24 @@ CONFIGS: dict[str, PreTrainedConfig] = {
         relative_attention_max_distance=32,
         initializer_factor=1.0,
     ),
+    "gpt2": GPT2Config(
+        vocab_size=VOCABULARY,
+        n_embd=48,
+        n_layer=LAYERS,
+        n_head=4,
+        n_inner=64,
+        n_positions=130,
+        initializer_range=0.2,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    ),
+    "llama": LlamaConfig(**_SHAPE, num_key_value_heads=2, pad_token_id=0),
+    "qwen2": Qwen2Config(**_SHAPE, num_key_value_heads=2, pad_token_id=0),
 }
 FAMILIES = list(CONFIGS)
+DECODERS = ["gpt2", "llama", "qwen2"]
+ENCODERS = [family for family in FAMILIES if family not in DECODERS]
 ENGINES = ["packed", "padded", "reference"]
 
 

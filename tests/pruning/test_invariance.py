@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from alpine_cli.pruning import PruningConfig, prune, trace
 from alpine_cli.pruning.apply import replay
-from tests.pruning.families import ENGINES, FAMILIES, make_batch, make_model, make_rows
+from tests.pruning.families import DECODERS, ENGINES, FAMILIES, make_batch, make_model, make_rows
 from tests.reference import alpine as slow
 
 RELATIVE_ROUNDING = 2e-6
@@ -40,6 +40,8 @@ def run(model: Any, rows: list[list[int]], **layout: Any) -> tuple[list[torch.Te
     with torch.no_grad(), trace(model) as recorded:
         hidden = model(**batch).last_hidden_state
     call = recorded.calls[0]
+    if model.config.model_type in DECODERS:  # in the columns of the input, zeros between
+        return [row[row.any(-1)] for row in hidden], call
     return [hidden[b, :n] for b, n in enumerate(call.lengths[-1])], call
 
 
@@ -74,7 +76,7 @@ def test_batch_mates_padding_and_order_do_not_matter(
 ) -> None:
     model = MODELS[setup["family"]]
     # BERT-like families number positions by column, so padding on the left is another input
-    left = left and setup["family"] in ("roberta", "xlm-roberta")
+    left = left and setup["family"] in ("roberta", "xlm-roberta", "llama", "qwen2")
     prune(model, PruningConfig(**{k: v for k, v in setup.items() if k != "family"}))
     rows = make_rows(lengths, seed)
     together, call = run(model, rows, extra=extra, left=left)

@@ -16,7 +16,7 @@ from alpine_cli.pruning.errors import PruningError
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.selection import plan_keep
 from alpine_cli.pruning.visibility import Visibility, allowed_pairs
-from tests.pruning.families import ENGINES, FAMILIES, make_batch, make_model, make_rows
+from tests.pruning.families import ENCODERS, ENGINES, make_batch, make_model, make_rows
 from tests.reference import alpine as slow
 
 LENGTHS = [21, 9, 14, 1]
@@ -82,7 +82,7 @@ def test_equal_to_the_slow_encoder(engine: Any, merge: Any) -> None:
 
 
 # Stock ModernBERT does not lay its window over a 4-D mask; the engines do.
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "modernbert"])
+@pytest.mark.parametrize("family", [name for name in ENCODERS if name != "modernbert"])
 @torch.no_grad()
 def test_unpruned_equal_to_stock(family: str) -> None:
     model, sees = make_model(family), random_mask(LENGTHS)
@@ -99,7 +99,7 @@ def test_unpruned_equal_to_stock(family: str) -> None:
 
 
 @pytest.mark.parametrize("merge", ["mean", "none", "nearest"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODERS)
 def test_engines_agree_with_gradients(family: str, merge: Any) -> None:
     model, sees = make_model(family), random_mask(LENGTHS)
     batch = inputs(LENGTHS, sees)

@@ -4,7 +4,7 @@ A stock attention module looks its function up by the implementation that its co
 a model is pruned, its attention modules hold a copy of the config that names `ATTENTION`; the
 config itself, which other models may share and which is saved, stays as it was. The function
 hands q, k and v to the run that travels in the keyword arguments. No mask is involved: layouts
-know their lengths.
+know their lengths, and tokens whether they are causal.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ def _attend(
             " (not one of its layers), or unprune() it first"
         )
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if key.shape[1] != query.shape[1]:  # grouped queries share keys and values
+        key, value = (
+            x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value)
+        )
     rule: BiasRule | None = kwargs.get("position_bias")
     window = kwargs.get("sliding_window")
     if window is not None:

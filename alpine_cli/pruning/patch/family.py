@@ -29,7 +29,7 @@ class Positions(Protocol):
 
 @dataclass(frozen=True)
 class Family:
-    """One family of encoders.
+    """One family of encoders, or of decoders that read a prompt.
 
     Attributes:
         name: as users know it.
@@ -41,6 +41,9 @@ class Family:
             `run.LAYER_RUN`) on its hidden states between attention and feed-forward.
         positions: position ids where the caller gave none; None for models that take none.
         tracks_positions: whether layers look at positions, so that tokens must carry theirs.
+        causal: a decoder: each token attends to itself and those before it, and heads read the
+            last one. Tokens then stay in order, and hidden states come back in the columns of the
+            input; see `apply.prune`.
     """
 
     name: str
@@ -50,12 +53,13 @@ class Family:
     attach: Callable[[nn.Module], Detach]
     positions: Positions | None
     tracks_positions: bool = False
+    causal: bool = False
 
 
 def absolute_positions(
     model: nn.Module, input_ids: Tensor | None, shape: tuple[int, int], device: torch.device
 ) -> Tensor:
-    """Columns of the input, whatever its mask: BERT, ELECTRA, DistilBERT."""
+    """Columns of the input, whatever its mask: BERT, ELECTRA, DistilBERT, GPT-2, Llama."""
     return torch.arange(shape[1], device=device).expand(shape)
 
 

@@ -11,10 +11,12 @@ from alpine_cli.pruning.errors import PruningError, UnsupportedModelError
 from alpine_cli.pruning.patch.bert import BERT, ELECTRA, ROBERTA, XLM_ROBERTA
 from alpine_cli.pruning.patch.distilbert import DISTILBERT
 from alpine_cli.pruning.patch.family import Family
+from alpine_cli.pruning.patch.gpt2 import GPT2
+from alpine_cli.pruning.patch.llama import LLAMA
 from alpine_cli.pruning.patch.modernbert import MODERNBERT
 from alpine_cli.pruning.patch.t5 import T5
 
-__all__ = ["FAMILIES", "find_base_model", "register"]
+__all__ = ["FAMILIES", "find_base_model", "is_causal", "register"]
 
 FAMILIES: tuple[Family, ...] = (
     ROBERTA,
@@ -24,6 +26,8 @@ FAMILIES: tuple[Family, ...] = (
     XLM_ROBERTA,
     MODERNBERT,
     T5,
+    GPT2,
+    LLAMA,
 )
 
 _BY_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
@@ -42,6 +46,12 @@ def register(family: Family) -> None:
     _BY_MODEL_TYPE.update(dict.fromkeys(family.model_types, family))
 
 
+def is_causal(model_type: str) -> bool:
+    """Whether models of this type are decoders, whose heads read the last token."""
+    family = _BY_MODEL_TYPE.get(model_type)
+    return family is not None and family.causal
+
+
 # Their heads read the hidden state of every input token; a pruned encoder no longer has one each.
 _TOKEN_LEVEL_HEADS = (
     "ForTokenClassification",
@@ -50,15 +60,16 @@ _TOKEN_LEVEL_HEADS = (
     "ForCausalLM",
     "ForPreTraining",
     "LMHeadModel",
+    "DoubleHeadsModel",
 )
 
 
 def find_base_model(model: nn.Module) -> tuple[PreTrainedModel, Family]:
-    """The transformers encoder in `model` (itself, its base model, or a submodule).
+    """The transformers model to prune in `model` (itself, its base model, or a submodule).
 
     Raises:
-        UnsupportedModelError: there is none, several, one of an unknown family, a decoder, or one
-            under a head that reads every token.
+        UnsupportedModelError: there is none, several, one of an unknown family, an encoder used as
+            a decoder, or one under a head that reads every token.
     """
     outermost = _outermost_pretrained(model)
     if not outermost:
@@ -82,8 +93,9 @@ def find_base_model(model: nn.Module) -> tuple[PreTrainedModel, Family]:
     if type(found).__name__.endswith(_TOKEN_LEVEL_HEADS):
         raise UnsupportedModelError(
             f"{type(found).__name__} reads the hidden state of every input token, but pruning"
-            f" removes tokens; prune its encoder ({type(found.base_model).__name__}) instead and"
-            " use trace() to map what is left to input positions"
+            f" removes tokens; prune its {'decoder' if family.causal else 'encoder'}"
+            f" ({type(found.base_model).__name__}) instead and use trace() to map what is left to"
+            " input positions"
         )
     if (
         getattr(found.config, "classifier_pooling", "cls") == "mean"
@@ -99,10 +111,10 @@ def find_base_model(model: nn.Module) -> tuple[PreTrainedModel, Family]:
             f"{type(found).__name__} has a decoder, which reads every position of its encoder, but"
             " pruning removes positions; prune an encoder without decoder (T5EncoderModel) instead"
         )
-    if getattr(found.config, "is_decoder", False):
+    if getattr(found.config, "is_decoder", False) and not family.causal:
         raise UnsupportedModelError(
-            f"{type(found).__name__} is configured as a decoder (is_decoder=True); only encoders,"
-            " whose tokens attend in both directions, can be pruned"
+            f"{type(found).__name__} is configured as a decoder (is_decoder=True); of this family"
+            " only encoders, whose tokens attend in both directions, can be pruned"
         )
     if getattr(found.config, "chunk_size_feed_forward", 0):
         raise UnsupportedModelError(
