@@ -35,7 +35,7 @@ from alpine_cli.config_errors import InvalidFieldsError, explain
 from alpine_cli.config_source import FieldPath, Settings, parse_override
 from alpine_cli.dataflow import LANGUAGES
 from alpine_cli.errors import ConfigError
-from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.config import SHARE_RULES, PruningConfig
 from alpine_cli.pruning.errors import PruningError
 from alpine_cli.pruning.presets import PRESETS, preset_fields
 from alpine_cli.tasks.batching import BatchLimit
@@ -414,6 +414,17 @@ class RunConfig(BaseModel):
             name = f"{_plain_name(Path(self.model).name)}-{self.task}-{layers}"
         return Path("runs") / f"{name}-seed{self.train.seed}"
 
+    def idle_pruning(self) -> list[str]:
+        """Settings of the pruning that change nothing, because no layer prunes: "rule top"."""
+        if self.prune.layers != "none":
+            return []
+        default = PruningConfig()
+        return [
+            f"{name} {getattr(self.prune, name)}"
+            for name in ("rule", "keep", "alpha", "score", "merge", "protect")
+            if getattr(self.prune, name) != getattr(default, name)
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values, for checkpoints and results."""
         return self.model_dump(mode="json")
@@ -465,6 +476,8 @@ def load_config(
         entries = _spelt_out(said)
         _drop_alternatives(settings, entries)
         settings.apply(entries)
+    if start is not None:
+        _drop_share(settings, start[0])
     values = {
         name: value
         for name, value in settings.values.items()
@@ -485,6 +498,14 @@ def _spelt_out(entries: Sequence[_Entry]) -> list[_Entry]:
 
 def _preset_entries(name: str, origin: str) -> list[_Entry]:
     return [(("prune", field), value, origin) for field, value in preset_fields(name).items()]
+
+
+def _drop_share(settings: Settings, origin: str) -> None:
+    """Take back the share of the checkpoint where another source chose a rule that takes none."""
+    rule, keep = ("prune", "rule"), ("prune", "keep")
+    elsewhere = settings.origin_of(keep) == origin != settings.origin_of(rule)
+    if elsewhere and settings.get(rule) not in SHARE_RULES:
+        settings.discard(keep)
 
 
 def _drop_alternatives(settings: Settings, entries: Iterable[tuple[FieldPath, Any, str]]) -> None:

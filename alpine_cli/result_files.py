@@ -86,7 +86,8 @@ def read_results(directory: Path) -> tuple[list[Result], list[str]]:
     """All result files of a directory, oldest first, and one line per file that was left out.
 
     A file is taken for a result by its name or, renamed, by what it holds; other JSON is passed
-    over. A result that occurs twice (a copied file) is read once.
+    over, unless it is damaged: it may have been a result. A result that occurs twice (a copied
+    file) is read once.
 
     Raises:
         DataError: no such directory, or it holds no readable result file.
@@ -98,7 +99,7 @@ def read_results(directory: Path) -> tuple[list[Result], list[str]]:
     problems: list[str] = []
     seen: dict[str, Path] = {}
     for path in sorted(directory.rglob("*.json")):
-        if not (_RESULT_NAME.match(path.name) or _looks_like_result(path)):
+        if not (_RESULT_NAME.match(path.name) or _may_be_result(path)):
             continue
         try:
             result = read_result(path)
@@ -117,9 +118,16 @@ def read_results(directory: Path) -> tuple[list[Result], list[str]]:
     return results, problems
 
 
-def _looks_like_result(path: Path) -> bool:
+def _may_be_result(path: Path) -> bool:
+    """Whether it holds a result, or is damaged, so that nobody can say what it held."""
     try:
         content = path.read_bytes()
     except OSError:
-        return False
-    return b'"schema_version"' in content and b'"comparisons"' in content
+        return True
+    if b'"schema_version"' in content and b'"comparisons"' in content:
+        return True
+    try:
+        from_json(content)
+    except ValueError:
+        return True
+    return False

@@ -81,11 +81,22 @@ def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_broken_file_among_good_ones_is_named_and_left_out(tmp_path: Path) -> None:
     write_result(make_result(), tmp_path)
     (tmp_path / "bench-broken.json").write_text("{", encoding="utf-8")
-    (tmp_path / "notes.json").write_text("{", encoding="utf-8")  # not named like a result
+    (tmp_path / "notes.json").write_text("{}", encoding="utf-8")  # sound, and no result
     results, problems = read_results(tmp_path)
     assert len(results) == 1
     assert len(problems) == 1
     assert "bench-broken.json" in problems[0]
+
+
+@pytest.mark.parametrize("kept", [0, 40])
+def test_a_renamed_result_that_was_cut_short_is_named(tmp_path: Path, kept: int) -> None:
+    """Its name does not give it away, nor what is left of it; it was passed over in silence."""
+    path = write_result(make_result(), tmp_path)
+    (tmp_path / "of-the-server.json").write_bytes(path.read_bytes()[:kept])
+    results, problems = read_results(tmp_path)
+    assert len(results) == 1
+    assert len(problems) == 1
+    assert "of-the-server.json: not valid JSON" in problems[0]
 
 
 def test_an_empty_or_missing_directory_says_what_to_do(tmp_path: Path) -> None:
@@ -214,6 +225,7 @@ def test_a_renamed_result_is_found_a_copy_is_read_once_and_other_json_is_passed_
 ) -> None:
     path = write_result(make_result(), tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "list.json").write_text("[1]")
     path.rename(tmp_path / "nice name.json")
     (tmp_path / "z-copy.json").write_bytes((tmp_path / "nice name.json").read_bytes())
     results, problems = read_results(tmp_path)

@@ -70,8 +70,12 @@ def tune(
     ] = None,
     metric: MetricOption = "accuracy",
     confidence: Annotated[
-        float, typer.Option("--confidence", help="That the chosen setting loses no more.")
-    ] = 0.95,
+        float | None,
+        typer.Option(
+            "--confidence",
+            help="With --max-drop: that the chosen setting loses no more (default: 0.95).",
+        ),
+    ] = None,
     rules: RulesOption = None,
     alphas: AlphasOption = None,
     keeps: KeepsOption = None,
@@ -129,6 +133,8 @@ def tune(
         raise ConfigError("give exactly one of --max-drop, --budget and --latency")
     if max_drop is not None and time_limit is not None:
         raise ConfigError("--time-limit: is for --budget and --latency")
+    if max_drop is None and confidence is not None:
+        raise ConfigError("--confidence: is for --max-drop")
     from alpine_cli.measure.budgeting import Budget, parse_latency, tune_to_budget
     from alpine_cli.measure.grid_options import BUDGET, TUNE, choose_grid
     from alpine_cli.measure.options import MeasureOptions
@@ -152,7 +158,7 @@ def tune(
     aim = (
         Budget(metric, budget, milliseconds, 30.0 if time_limit is None else time_limit)
         if max_drop is None
-        else Aim(metric, max_drop / 100, confidence)
+        else Aim(metric, max_drop / 100, 0.95 if confidence is None else confidence)
     )
     check_output(results)
     refuse_output(checkpoint, output, force)

@@ -3,6 +3,10 @@
 Metrics are functions of the confusion matrix, so their bootstrap needs no resampling of samples:
 drawing the counts of a table from its multinomial is the same distribution, and quick. For a pair
 of variants the table has a cell per (label, prediction, other prediction).
+
+Before drawing, half a sample is added to each cell (`half_added`). The plain bootstrap never draws
+what the sample happens not to hold: variants that differ in no prediction of 16 would be "shown" to
+differ in none at all, with an interval of no width. The values themselves have nothing added.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from alpine_cli.tasks.metrics import METRIC_NAMES, compute_metrics
 
 __all__ = [
     "compare_predictions",
+    "half_added",
     "mcnemar_p_value",
     "measure_accuracy",
     "metric_figures",
@@ -33,6 +38,22 @@ __all__ = [
 
 _RESAMPLES = 9999
 _LEVEL = 0.95
+_ADDED = 0.5  # of a sample, to each cell
+_ADDED_TOLD = "half a sample added to each cell"
+
+
+def half_added(cells: NDArray[Any]) -> NDArray[np.float64]:
+    """Shares of the cells of a table with half a sample added to each, to draw from.
+
+    After Agresti and Min (2005, Statistics in Medicine 24:729). By simulation of pairs that differ
+    in 0.4 to 15 % of 16 to 2,732 samples, 95 % intervals of the difference cover 93 to 100 % of the
+    time, those of the plain bootstrap as little as 39 %.
+
+    Args:
+        cells: (cells,) counts, not negative; they need not be whole.
+    """
+    added = cells + _ADDED
+    return added / added.sum()
 
 
 def measure_accuracy(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +109,8 @@ def metric_figures(
     drawn = None
     if n > 1:
         counts = np.bincount(2 * labels + predicted, minlength=4)  # tn, fp, fn, tp
-        drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=_RESAMPLES)
+        random = np.random.default_rng(seed)
+        drawn = random.multinomial(n, half_added(counts), size=_RESAMPLES)
     figures = []
     for name, value in compute_metrics(labels, predicted).items():
         interval = None
@@ -140,7 +162,7 @@ def compare_predictions(
         interval=Interval(low=wilson.low, high=wilson.high, level=_LEVEL, method="Wilson"),
     )
     cells = np.bincount(4 * labels + 2 * predicted + other, minlength=8)
-    drawn = np.random.default_rng(seed).multinomial(n, cells / n, size=_RESAMPLES)
+    drawn = np.random.default_rng(seed).multinomial(n, half_added(cells), size=_RESAMPLES)
     cube = drawn.reshape(-1, 2, 2, 2)  # (resamples, label, prediction, other prediction)
     mine, theirs = cube.sum(axis=3).reshape(-1, 4), cube.sum(axis=2).reshape(-1, 4)
     p_value = mcnemar_p_value(labels, predicted, other)
@@ -211,9 +233,8 @@ def _quotient(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.floa
 def _percentiles(values: NDArray[np.float64], over: str) -> Interval:
     tail = (1 - _LEVEL) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
-    return Interval(
-        low=float(low), high=float(high), level=_LEVEL, method=f"percentile bootstrap {over}"
-    )
+    method = f"percentile bootstrap {over}, {_ADDED_TOLD}"
+    return Interval(low=float(low), high=float(high), level=_LEVEL, method=method)
 
 
 def _cautions(labels: Sequence[int] | NDArray[np.int64]) -> list[Caution]:

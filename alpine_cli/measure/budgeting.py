@@ -17,7 +17,7 @@ import numpy as np
 from alpine_cli.errors import ConfigError
 from alpine_cli.measure.accuracy import compare_predictions
 from alpine_cli.measure.environment import describe_environment
-from alpine_cli.measure.grid import GridOptions, Setting, chains_of
+from alpine_cli.measure.grid import GridOptions, Setting, sizes_of
 from alpine_cli.measure.grid_options import grid_settings
 from alpine_cli.measure.isolation import OnProgress, run_isolated
 from alpine_cli.measure.options import MeasureOptions
@@ -153,9 +153,10 @@ def tune_to_budget(
 
 
 def _size(settings: list[Setting], chains: list[Setting], samples: int) -> str:
-    told = [f"{len(settings)} settings in {len(chains_of(settings))} chains"] if settings else []
+    told = [sizes_of(settings)] if settings else []
     if chains:
-        told.append(f"{len(chains)} chains to be fitted to the budget")
+        many = "" if len(chains) == 1 else "s"
+        told.append(f"{len(chains)} chain{many} to be fitted to the budget")
     return f"{' and '.join(told)}; {samples:,} samples, all of them for the best few"
 
 

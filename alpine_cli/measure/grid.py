@@ -18,6 +18,7 @@ from typing import Any
 
 from alpine_cli.errors import ConfigError
 from alpine_cli.pruning.config import SHARE_RULES, PruningConfig
+from alpine_cli.pruning.errors import PruningError
 
 __all__ = ["TRUNCATE", "Family", "GridOptions", "Setting", "chains_of", "make_grid", "sizes_of"]
 
@@ -137,9 +138,10 @@ def make_grid(
         data_flow: whether the data flow is read with the code; such input is not cut.
 
     Raises:
-        PruningError: a value out of range, layers that the encoder does not have, or a schedule
-            with another number of shares than pruned layers.
-        ConfigError: a truncation that leaves no code or cuts nothing, or no setting at all.
+        PruningError: a value out of range.
+        ConfigError: layers that the encoder does not have, a schedule with another number of shares
+            than pruned layers, a truncation that leaves no code or cuts nothing, or no setting at
+            all.
     """
     settings: dict[str, Setting] = {}
     for family in grid.families:
@@ -194,8 +196,23 @@ def _prunings(
                 "keep": strength if by_share else 1.0,
             }
             pruning = replace(base, **how)
+            _check_layers(pruning, num_layers)
             chain.append((_gentleness(pruning, num_layers), Setting.of(pruning)))
         yield from (one for _, one in sorted(chain, key=lambda pair: pair[0], reverse=True))
+
+
+def _check_layers(pruning: PruningConfig, num_layers: int) -> None:
+    """Whether the layers are there, and as many as shares; told in the words of the options."""
+    try:
+        pruned = replace(pruning, keep=1.0).resolve(num_layers)
+    except PruningError as error:
+        raise ConfigError(f"--{error}") from error
+    shares = str(pruning.keep).split(",")
+    if len(shares) not in (1, len(pruned)):
+        raise ConfigError(
+            f"--keeps: {'/'.join(shares)} has {len(shares)} shares, but --layers {pruning.layers}"
+            f" prunes {len(pruned)} layers of this encoder"
+        )
 
 
 def _gentleness(pruning: PruningConfig, num_layers: int) -> float:

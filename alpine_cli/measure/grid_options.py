@@ -6,6 +6,7 @@ stays as the default rows have it.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
@@ -159,20 +160,30 @@ def parse_alphas(text: str) -> list[float]:
     """Read "0.5,1,1.5".
 
     Raises:
-        ConfigError: a part is no number; names it. (Its range is checked by the grid.)
+        ConfigError: a part is no number above 0; names it.
     """
-    return [_number(part, "--alphas", text) for part in text.split(",")]
+    alphas = [_number(part, "--alphas", text) for part in text.split(",")]
+    for alpha in alphas:
+        if not 0 < alpha < float("inf"):  # NaN is in no range
+            raise ConfigError(f"--alphas: must be above 0 and finite (got {alpha:g})")
+    return alphas
 
 
 def parse_keeps(text: str) -> list[float | str]:
     """Read "0.9,0.75" or, with a share per pruned layer, "0.9/0.75/0.6".
 
     Raises:
-        ConfigError: a part is no number; names it. (Ranges are checked by the grid.)
+        ConfigError: a part is no share above 0 and at most 1; names it.
     """
     keeps: list[float | str] = []
     for part in text.split(","):
         shares = [_number(share, "--keeps", text) for share in part.split("/")]
+        for share in shares:
+            if not 0 < share <= 1:
+                raise ConfigError(
+                    "--keeps: must be shares above 0 and at most 1, joined by commas, or by slashes"
+                    f" for one per pruned layer (got {share:g})"
+                )
         keeps.append(shares[0] if len(shares) == 1 else ",".join(map(repr, shares)))
     return keeps
 
@@ -181,7 +192,7 @@ def parse_lengths(text: str) -> list[float]:
     """Read "64,128", in tokens.
 
     Raises:
-        ConfigError: a part is no whole number; names it.
+        ConfigError: a part is no whole number; names it. (The grid knows the range.)
     """
     for part in text.split(","):
         if not (part.strip().isascii() and part.strip().isdecimal()):
@@ -190,6 +201,8 @@ def parse_lengths(text: str) -> list[float]:
 
 
 def _number(part: str, option: str, text: str) -> float:
+    if not part.strip():
+        raise ConfigError(f"{option}: a number is missing (got {text!r})")
     try:
         return float(part)
     except ValueError:
@@ -230,8 +243,12 @@ def parse_choices(text: str, option: str) -> list[str]:
 
 
 def _pick(text: str, option: str, known: Sequence[str]) -> list[str]:
-    parts = [part.strip() for part in text.split(",")]
+    parts, told = [part.strip() for part in text.split(",")], ", ".join(known)
     for part in parts:
+        if not part:
+            raise ConfigError(f"{option}: a choice is missing (got {text!r}); known: {told}")
         if part not in known:
-            raise ConfigError(f"{option}: unknown choice {part!r}; known: {', '.join(known)}")
+            nearest = difflib.get_close_matches(part.lower(), known, n=1, cutoff=0.5)
+            hint = f": did you mean {nearest[0]!r}?" if nearest else "."
+            raise ConfigError(f"{option}: unknown choice {part!r}{hint} Known: {told}")
     return list(dict.fromkeys(parts))

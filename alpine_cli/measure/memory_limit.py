@@ -49,7 +49,9 @@ def parse_bytes(text: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
     factor = _UNITS.get(found.group(2).lower()) if found else None
     if found is None or factor is None or int(float(found.group(1)) * factor) < 1:
-        raise ConfigError(f"{text!r} is no amount of memory; write 4GiB or 1500MB, for example")
+        raise ConfigError(
+            f"--memory-limit: must be an amount of memory such as 4GiB or 1500MB (got {text!r})"
+        )
     return int(float(found.group(1)) * factor)
 
 

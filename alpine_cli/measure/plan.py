@@ -150,7 +150,10 @@ def _resolve_pruning(checkpoint: Checkpoint, options: MeasureOptions) -> Pruning
         for name in ("layers", "alpha", "merge", "protect", "engine")
         if (value := getattr(options, name)) is not None
     }
-    pruning = PruningConfig.from_dict({**checkpoint.pruning, **(options.prune or {}), **asked})
+    asked = {**(options.prune or {}), **asked}
+    if "rule" in asked and asked["rule"] not in SHARE_RULES:
+        asked = {"keep": 1.0, **asked}  # the checkpoint's share has no meaning for it
+    pruning = PruningConfig.from_dict({**checkpoint.pruning, **asked})
     layers = encoder_depth(checkpoint)
     if layers is not None:
         pruning.resolve(layers)

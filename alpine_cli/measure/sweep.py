@@ -115,7 +115,8 @@ def run_sweep(
     }
     before = cautions.before(environment, device=options.device) if time else []
     answer = run_isolated("sweep", request, threads=options.threads, on_progress=on_progress)
-    part = Part(cautions=[*plan.cautions, *before]).merged(Part.model_validate(answer))
+    told = [*plan.cautions, *_many_tests(len(settings)), *before]
+    part = Part(cautions=told).merged(Part.model_validate(answer))
     if time:
         part = part.merged(
             Part(
@@ -217,7 +218,6 @@ def measure_sweep(request: Mapping[str, Any]) -> dict[str, Any]:
         trials.append(runner.run(setting))
     seed = workload.request.seed
     part = part_of(trials, runner.labels, flops_limit=limit, seed=seed)
-    part = part.merged(Part(cautions=_many_tests(len(trials) - 1)))
     if request["time"]:
         front = _front(trials, runner, request["metric"])
         chosen = [setting for i, setting in enumerate(settings) if i == 0 or i in front]

@@ -15,10 +15,10 @@ Of the settings that passed, the one with the fewest multiply-adds is chosen. Te
 once, by the chosen setting and `unpruned`, when the choice has been made.
 
 The bound of a drop is a percentile bootstrap of the paired difference over samples, with half a
-sample added to each cell of (label, prediction, other prediction), after Agresti and Min (2005,
-Statistics in Medicine 24:729). Without those a setting that happened to change no prediction of 100
-would be "shown" to change none: by simulation with 0 to 3 % of changed predictions the plain
-bootstrap covers as little as 39 % where 95 % is asked, this one 93 to 100 %.
+sample added to each cell of (label, prediction, other prediction); see `half_added`. A setting that
+happened to change no prediction of 100 would be "shown" to change none without those: by simulation
+with 0 to 3 % of changed predictions the plain bootstrap covers as little as 39 % where 95 % is
+asked, this one 93 to 100 %.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alpine_cli.measure.accuracy import metric_of_tables
+from alpine_cli.measure.accuracy import half_added, metric_of_tables
 from alpine_cli.measure.grid import Setting, chains_of
 from alpine_cli.measure.trials import BASELINE, Trial, TrialRunner, part_of, settings_from
 from alpine_cli.measure.worker import report_progress
@@ -47,7 +47,6 @@ DROP = "drop_bound"
 """Name of the figure that holds the upper confidence bound of a setting's drop."""
 
 _RESAMPLES = 9999
-_ADDED = 0.5  # of a sample, to each cell
 _STEP, _STEPS = 1.25, 42  # 1.25^41 is 10,000
 
 
@@ -70,9 +69,9 @@ def drop_bound(
         seed: of the resampling.
         times: the bound that so many times these samples would give.
     """
-    cells = times * np.bincount(4 * labels + 2 * predicted + unpruned, minlength=8) + _ADDED
+    cells = half_added(times * np.bincount(4 * labels + 2 * predicted + unpruned, minlength=8))
     random = np.random.default_rng(seed)
-    drawn = random.multinomial(round(times * len(labels)), cells / cells.sum(), size=_RESAMPLES)
+    drawn = random.multinomial(round(times * len(labels)), cells, size=_RESAMPLES)
     cube = drawn.reshape(-1, 2, 2, 2)  # (resamples, label, prediction, unpruned prediction)
     mine, theirs = cube.sum(axis=3).reshape(-1, 4), cube.sum(axis=2).reshape(-1, 4)
     drops = metric_of_tables(metric, theirs) - metric_of_tables(metric, mine)

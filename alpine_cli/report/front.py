@@ -173,6 +173,11 @@ def front_table(result: Result) -> Table | None:
         if timed:
             row.append(_throughput_cell(point))
         rows.append(row)
+    published = ""
+    if any(point.published for point in points):
+        published = (
+            f" {_PUBLISHED_MARK}: the published rule (band, α=1, mean of the removed tokens)."
+        )
     return Table(
         key=f"front-{result.id}",
         title=f"Accuracy–cost front, pruning at inference only: {title_of(result)}",
@@ -180,8 +185,7 @@ def front_table(result: Result) -> Table | None:
         rows=rows,
         notes=[
             f"{_FRONT_MARK} on the Pareto front of {metric} and multiply-adds: no other setting is"
-            " both cheaper and better. Neighbours on it may differ by chance."
-            f" {_PUBLISHED_MARK}: the published rule (band, α=1, mean of the removed tokens).",
+            f" both cheaper and better. Neighbours on it may differ by chance.{published}",
             "against unpruned: paired difference on the same samples, in brackets its 95 %"
             " bootstrap interval, not corrected for the number of settings.",
         ],

@@ -283,6 +283,12 @@ class _Finetuning:
             f" {samples} samples ({cut} functions cut to {self.train.max_length} tokens),"
             f" {self.train.epochs} epoch{'s' * (self.train.epochs > 1)} on {self.device}"
             + (f", {self.ranks.world_size} processes" if self.ranks.world_size > 1 else "")
+            + (
+                f"\nmind: no layer prunes, so {', '.join(idle)} change nothing; --layers even, for"
+                " example, lets layers prune"
+                if (idle := config.idle_pruning())
+                else ""
+            )
             + f"\n{self.model.origin}"
             + (f"; teacher: {teacher.source.path}" if (teacher := self.input.teacher) else "")
         )

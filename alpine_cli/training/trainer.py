@@ -137,7 +137,8 @@ class AlpineTrainer(Trainer):
         if teacher is not None:
             teacher.model.to(args.device)
         steps = batches.steps_per_epoch * train.epochs
-        args.warmup_steps = math.ceil(steps * train.warmup)
+        # The first step of a warm-up has a rate of 0: it must not be the only one.
+        args.warmup_steps = min(math.ceil(steps * train.warmup), max(steps - 1, 0))
         super().__init__(model=model, args=args, callbacks=callbacks)
         self.remove_callback(PrinterCallback)
         # "The loss is scaled for accumulation already": by `loss_weight`. The second name is what

@@ -70,7 +70,10 @@ def test_the_table_shows_whole_samples(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--find-batch-size", "--memory-limit", "lots"), "'lots' is no amount of memory"),
+        (
+            ("--find-batch-size", "--memory-limit", "lots"),
+            "--memory-limit: must be an amount of memory such as 4GiB",
+        ),
         (("--memory-limit", "4GiB"), "goes with --find-batch-size"),
     ],
     ids=["no amount", "no search"],

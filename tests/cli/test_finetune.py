@@ -350,6 +350,21 @@ def test_recovery_with_distillation(finetune: Run, run_alpine: Run, data: Path) 
     assert third.train.distill is not None
     assert Path(third.train.distill.teacher or "").is_absolute()
 
+    other = run_alpine(
+        *("finetune", "--from", answer["checkpoint"], "--rule", "floor", *few, "--json"),
+        *("--output", "fourth"),
+    )
+    assert other.exit_code == 0, other.stderr
+    fourth = load_config(Path("fourth/config.yaml")).prune
+    assert (fourth.rule, fourth.keep, fourth.score) == ("floor", 1.0, "cls")  # takes no share
+
+
+def test_settings_of_a_pruning_that_prunes_no_layer_are_told(finetune: Run) -> None:
+    result = finetune("--rule", "top", "--keep", 0.5, layers="none")
+    assert result.exit_code == 0, result.stderr
+    assert "no layer prunes, so rule top, keep 0.5 change nothing" in result.stderr
+    assert "no layer prunes" not in finetune("--force", layers="none").stderr
+
 
 def test_starts_that_contradict_themselves(finetune: Run, run_alpine: Run) -> None:
     assert finetune(output="first").exit_code == 0

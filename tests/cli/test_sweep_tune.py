@@ -93,6 +93,8 @@ def test_sweep_prints_the_front_and_adds_a_result(
         assert name in outcome.stdout
     assert "Pareto front" in outcome.stdout
     assert "24 samples" in outcome.stdout
+    assert "the published rule" not in outcome.stdout  # none of them is, so no mark to explain
+    assert "4 settings were each tested" in outcome.stderr
     assert "unpruned" in picture.read_text("utf-8")
     assert not (tmp_path / "results" / ".partial").exists()
     assert "/tmp" not in result.model_dump_json()
@@ -230,6 +232,8 @@ def test_tune_spends_a_budget_and_tests_beside_truncation(
     assert load_checkpoint(tuned).encoding == load_checkpoint(subject).encoding
     assert f"chosen: {chosen}" in outcome.stdout
     assert f"Against {truncation}" in outcome.stdout
+    assert "Let `alpine tune` choose" not in outcome.stderr  # it just has
+    assert [c.code for c in tested.cautions if c.code == "many-tests"] == []
     assert not (tmp_path / "results" / ".partial").exists()
 
 
@@ -303,13 +307,21 @@ def test_without_validation_data_tune_refuses(
     ("command", "arguments", "message"),
     [
         ("sweep", ("--alphas", "half"), "--alphas"),
-        ("sweep", ("--alphas", "-1"), "alpha"),
-        ("sweep", ("--layers", "0,99"), "99"),
+        ("sweep", ("--alphas", "0.5,-1"), "--alphas: must be above 0 and finite (got -1)"),
+        ("sweep", ("--alphas", "nan"), "--alphas: must be above 0"),
+        ("sweep", ("--layers", "0,99"), "--layers: index 99 is out of range"),
         ("sweep", ("--layers", "sometimes"), "--layers"),
         ("sweep", ("--merges", "sum"), "--merges"),
-        ("sweep", ("--rules", "best"), "--rules"),
-        ("sweep", ("--keeps", "1.5"), "keep"),
-        ("sweep", ("--keeps", "0.9/0.8", "--layers", "all"), "2 shares for 4 pruned layers"),
+        ("sweep", ("--rules", "topp"), "--rules: unknown choice 'topp': did you mean 'top'?"),
+        ("sweep", ("--rules", ""), "--rules: a choice is missing"),
+        ("sweep", ("--keeps", "0.9,"), "--keeps: a number is missing (got '0.9,')"),
+        ("sweep", ("--keeps", "1.5"), "--keeps: must be shares above 0 and at most 1"),
+        ("sweep", ("--keeps", "0.9/0"), "(got 0)"),
+        (
+            "sweep",
+            ("--keeps", "0.9/0.8", "--layers", "all"),
+            "--keeps: 0.9/0.8 has 2 shares, but --layers all prunes 4 layers",
+        ),
         ("sweep", ("--lengths", "64"), "--lengths"),
         ("sweep", ("--rules", "truncate", "--alphas", "1"), "--alphas"),
         ("tune", ("--max-drop", "1", "--rules", "truncate"), "--rules"),
@@ -320,6 +332,8 @@ def test_without_validation_data_tune_refuses(
         ("tune", (), "exactly one of --max-drop, --budget and --latency"),
         ("tune", ("--max-drop", "1", "--budget", "0.5"), "exactly one of"),
         ("tune", ("--max-drop", "1", "--time-limit", "5"), "--time-limit"),
+        ("tune", ("--budget", "0.5", "--confidence", "0.9"), "--confidence: is for --max-drop"),
+        ("tune", ("--latency", "9s", "--confidence", "0.9"), "--confidence: is for --max-drop"),
         ("tune", ("--budget", "1.5"), "--budget"),
         ("tune", ("--budget", "0.5", "--time-limit", "0"), "--time-limit"),
         ("tune", ("--latency", "soon"), "--latency"),

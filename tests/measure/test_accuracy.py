@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from scipy import stats
 
 from alpine_cli.measure.accuracy import (
@@ -70,6 +74,44 @@ def test_equal_predictions_show_no_difference() -> None:
     assert all(c.verdict == "no difference shown" for c in comparisons)
 
 
+@pytest.mark.parametrize("n", [2, 16, 400])
+def test_no_change_seen_is_not_shown_to_be_none(n: int) -> None:
+    """The plain bootstrap gave [0, 0], however few the samples; the exact bound is some 3.7 / n."""
+    labels, predicted = draw(n, 0.8, 1)
+    _, comparisons = compare_predictions("pruned", "unpruned", labels, predicted, predicted)
+    (accuracy,) = [c for c in comparisons if c.figure == "accuracy"]
+    interval = accuracy.difference_interval
+    assert interval is not None
+    exact = stats.binomtest(0, n).proportion_ci(0.95, method="exact").high
+    assert 0.2 * exact < interval.high <= 1.2 * exact
+    assert interval.low == pytest.approx(-interval.high, abs=2 / n)
+    assert accuracy.difference == 0
+    assert "half a sample added" in interval.method
+
+
+def test_all_right_is_not_shown_to_stay_so() -> None:
+    labels = np.arange(20) % 2
+    by_name = {figure.name: figure for figure in metric_figures("pruned", labels, labels)}
+    for name in METRIC_NAMES:
+        interval = by_name[name].interval
+        assert by_name[name].value == 1
+        assert interval is not None
+        assert interval.low < 1 == interval.high
+
+
+@examples(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 7), min_size=2, max_size=40))
+def test_the_difference_lies_in_its_interval(cells: list[int]) -> None:
+    """What is added must not push the interval off the value, however extreme that is."""
+    labels, predicted, other = (np.array([cell >> bit & 1 for cell in cells]) for bit in (2, 1, 0))
+    _, comparisons = compare_predictions("pruned", "unpruned", labels, predicted, other)
+    for found in comparisons:
+        assert found.difference_interval is not None
+        assert found.difference is not None
+        low, high = found.difference_interval.low, found.difference_interval.high
+        assert low - 1e-9 <= found.difference <= high + 1e-9
+
+
 def test_a_real_loss_is_found_by_interval_and_test() -> None:
     labels, good = draw(1000, 0.95, 2)
     _, comparisons = compare_predictions("pruned", "unpruned", labels, draw(1000, 0.7, 2)[1], good)
@@ -105,16 +147,21 @@ def slow_metrics(labels: list[int], predicted: list[int]) -> dict[str, float]:
 
 
 def test_the_paired_bootstrap_is_that_of_resampled_samples() -> None:
-    """Drawing tables from a multinomial against drawing samples with replacement, one by one."""
+    """Drawing tables from a multinomial against drawing samples with replacement, one by one.
+
+    Eight more samples, one of each kind, take part with half the weight of the others.
+    """
     labels, predicted = draw(120, 0.8, 4)
     other = np.where(np.random.default_rng(5).random(120) < 0.15, 1 - predicted, predicted)
     stream = random.Random(6)
+    population = list(zip(labels.tolist(), predicted.tolist(), other.tolist(), strict=True))
+    population += itertools.product((0, 1), repeat=3)
     drawn: dict[str, list[float]] = {"f1": [], "mcc": []}
     for _ in range(3000):
-        chosen = stream.choices(range(120), k=120)
+        chosen = stream.choices(population, [1.0] * 120 + [0.5] * 8, k=120)
         sides = [
-            slow_metrics([int(labels[i]) for i in chosen], [int(side[i]) for i in chosen])
-            for side in (predicted, other)
+            slow_metrics([one[0] for one in chosen], [one[side] for one in chosen])
+            for side in (1, 2)
         ]
         for name, values in drawn.items():
             values.append(sides[0][name] - sides[1][name])

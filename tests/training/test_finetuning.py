@@ -55,6 +55,25 @@ def test_run_directory_holds_everything(make_config: MakeConfig) -> None:
     assert all(len(line["layer_lengths"]) == 5 for line in valid)
 
 
+def test_a_run_of_one_step_trains(make_config: MakeConfig) -> None:
+    """All of its warm-up was that step, at a learning rate of 0: no weight changed."""
+    config = make_config(train__epochs=1, train__batch_size=26)
+    losses = []
+    for lr in (1e-3, 1e-12):
+        run = finetune(
+            config.model_copy(
+                update={
+                    "train": config.train.model_copy(update={"lr": lr}),
+                    "output": f"{config.output}-{lr}",
+                }
+            )
+        ).run_dir
+        train, valid = _jsonl(run / "metrics.jsonl")[1:3]
+        assert (train["event"], train["step"]) == ("train", 1)
+        losses.append(valid["loss"])
+    assert losses[0] < losses[1] - 1e-5
+
+
 def test_predictions_are_those_of_the_checkpoint(make_config: MakeConfig) -> None:
     outcome = finetune(make_config())
     checkpoint = load_checkpoint(outcome.checkpoint)
