@@ -9,12 +9,15 @@ those of the lengths each layer really ran at. Interrupted, the same command goe
 
 Every setting is set against `unpruned` and against truncation at equal cost on the same samples:
 the shortest cut of the input that costs no less than the setting, so that the rival is never given
-fewer multiply-adds. Intervals are 95 % percentile bootstraps over samples. With several
+fewer multiply-adds. Intervals are 95 % percentile bootstraps over samples, after adding two samples
+that got neither better nor worse, one that got better and one that got worse: half a sample to each
+of the eight cells that `alpine_cli.measure.accuracy` adds to. With several
 checkpoints (fine-tuning seeds of one model) a sample's outcome is averaged over them first: the
 interval is about samples, the range over seeds is told beside it.
 
 Nothing is chosen here: with so many settings the best of them is flattered. `--time` measures
-throughput of those on the Pareto front, in turns with unpruned.
+throughput of those on the Pareto front, in turns with unpruned. `--again front-NAME.json` judges
+and draws once more what was run before.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ from alpine_cli.measure.sweep import run_sweep
 from alpine_cli.report.front import BASELINE, FrontPoint, front_points
 from alpine_cli.report.front_figure import draw_points
 from alpine_cli.report.pictures import slug
-from alpine_cli.results import Comparison, Interval, Result
+from alpine_cli.results import Comparison, Figure, Interval, Result
 
 RESULTS = Path(__file__).parent / "results"
 _SHARES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4)
@@ -58,6 +61,7 @@ GRID: tuple[Family, ...] = (
     ),
 )
 _RESAMPLES = 9999
+_ADDED = (-1.0, 0.0, 0.0, 1.0)
 _WITHIN = 0.005
 """Of accuracy: what counts as nothing lost in the closing lines."""
 
@@ -110,15 +114,17 @@ class Row:
 def paired(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: int = 0) -> Change:
     """The mean of mine - theirs over samples, with a percentile bootstrap.
 
-    Resampling samples is drawing how often each of the few values that differences take occurs.
+    Resampling samples is drawing how often each of the few values that differences take occurs. See
+    the head of this module for the four samples that are added.
 
     Args:
         mine, theirs: (samples,) correctness, averaged over checkpoints.
         seed: of the resampling.
     """
-    values, counts = np.unique(np.round(mine - theirs, 9), return_counts=True)
-    n = int(counts.sum())
-    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=_RESAMPLES)
+    n = len(mine)
+    seen = np.append(np.round(mine - theirs, 9), _ADDED)
+    values, counts = np.unique(seen, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(n, counts / counts.sum(), size=_RESAMPLES)
     low, high = np.quantile(drawn @ values / n, [0.025, 0.975])
     return Change(float((mine - theirs).mean()), float(low), float(high))
 
@@ -132,36 +138,63 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
     if len({result.predictions.labels for result in results if result.predictions}) != 1:
         raise SystemExit("the checkpoints did not see the same samples")
     by_name = [{point.name: point for point in front_points(result)} for result in results]
-    names = list(by_name[0])
-    points = {name: [known[name] for known in by_name] for name in names}
-    shares = {name: float(np.mean([p.share for p in points[name]])) for name in names}
-    right = {name: _correct(results, name) for name in names}
-    cuts = sorted((shares[name], name) for name in names if points[name][0].rule == TRUNCATE)
-    front = pareto_front([shares[n] for n in names], [float(right[n].mean()) for n in names])
     rows = []
-    for place, name in enumerate(names):
-        mine = points[name]
-        rival = next((cut for share, cut in cuts if share >= shares[name]), None)
-        is_base, is_cut = name == BASELINE, mine[0].rule == TRUNCATE
+    for name in by_name[0]:
+        mine = [known[name] for known in by_name]
         rows.append(
             Row(
                 setting=name,
-                series="" if is_base else mine[0].series,
-                share=shares[name],
+                series="" if name == BASELINE else mine[0].series,
+                share=float(np.mean([point.share for point in mine])),
                 macs=float(np.mean([point.macs for point in mine])),
-                accuracy=float(right[name].mean()),
+                accuracy=0.0,
                 accuracies=[point.value for point in mine],
                 f1=float(np.mean([_value(result, "f1", name) for result in results])),
-                unpruned=None if is_base else paired(right[name], right[BASELINE]),
-                rival=None if is_base or is_cut else rival,
-                truncation=None
-                if is_base or is_cut or rival is None
-                else paired(right[name], right[rival]),
+                unpruned=None,
+                rival=None,
+                truncation=None,
                 throughput=_throughput(mine),
+                on_front=False,
+            )
+        )
+    return judged(rows, results)
+
+
+def judged(rows: Sequence[Row], results: Sequence[Result]) -> list[Row]:
+    """The rows, cheapest first, set against unpruned and truncation by the saved predictions."""
+    right = {row.setting: _correct(results, row.setting) for row in rows}
+    accuracies = {name: float(correct.mean()) for name, correct in right.items()}
+    cuts = sorted((row.share, row.setting) for row in rows if row.series == TRUNCATE)
+    front = pareto_front([row.share for row in rows], [accuracies[row.setting] for row in rows])
+    told = []
+    for place, row in enumerate(rows):
+        mine, pruned = right[row.setting], row.setting != BASELINE
+        rival = next((cut for share, cut in cuts if share >= row.share), None)
+        if not pruned or row.series == TRUNCATE:
+            rival = None
+        told.append(
+            replace(
+                row,
+                accuracy=accuracies[row.setting],
+                unpruned=paired(mine, right[BASELINE]) if pruned else None,
+                rival=rival,
+                truncation=None if rival is None else paired(mine, right[rival]),
                 on_front=place in front,
             )
         )
-    return sorted(rows, key=lambda row: (row.share, -row.accuracy))
+    return sorted(told, key=lambda row: (row.share, -row.accuracy))
+
+
+def read_again(path: Path) -> tuple[list[Row], list[Result]]:
+    """What `main` wrote: the rows, and the results without figures."""
+    kept = json.loads(path.read_text("utf-8"))
+    rows = []
+    for row in kept["rows"]:
+        for name in ("unpruned", "truncation"):
+            row[name] = None if row[name] is None else Change(**row[name])
+        rows.append(Row(**row))
+    empty: dict[str, Any] = {"figures": [], "comparisons": [], "series": []}
+    return rows, [Result.model_validate(result | empty) for result in kept["results"]]
 
 
 def _correct(results: Sequence[Result], name: str) -> NDArray[np.float64]:
@@ -191,12 +224,11 @@ def _throughput(points: Sequence[FrontPoint]) -> tuple[float, float, float] | No
     return found.ratio, found.interval.low, found.interval.high
 
 
-def averaged(rows: Sequence[Row], results: Sequence[Result]) -> list[FrontPoint]:
-    """The rows as points for the report's picture."""
-    points = {point.name: point for point in front_points(results[0], "accuracy")}
+def drawable(rows: Sequence[Row], result: Result) -> list[FrontPoint]:
+    """The rows as points for the report's picture; `result` says how each setting prunes."""
     drawn = []
     for row in rows:
-        point, change = points[row.setting], None
+        change, about = None, result.variants[row.setting]
         if row.unpruned is not None:
             told = row.unpruned
             change = Comparison(
@@ -211,9 +243,22 @@ def averaged(rows: Sequence[Row], results: Sequence[Result]) -> list[FrontPoint]
                 verdict="not judged",
                 method="paired difference, averaged over checkpoints",
             )
-        figure = point.figure.model_copy(update={"value": row.accuracy, "interval": None})
+        figure = Figure(
+            name="accuracy", variant=row.setting, value=row.accuracy, unit="fraction",
+            provenance="measured", method="mean over checkpoints",
+        )  # fmt: skip
         drawn.append(
-            replace(point, share=row.share, figure=figure, change=change, on_front=row.on_front)
+            FrontPoint(
+                name=row.setting,
+                macs=row.macs,
+                share=row.share,
+                figure=figure,
+                change=change,
+                throughput=None,
+                pruning={} if row.setting == BASELINE else dict(about.pruning or {}),
+                max_length=about.max_length,
+                on_front=row.on_front,
+            )
         )
     return drawn
 
@@ -294,7 +339,9 @@ def closing(rows: Sequence[Row]) -> list[str]:
 def main() -> None:
     """Run, print, write; see the head of this module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--checkpoint", type=Path, action="append", required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--checkpoint", type=Path, action="append")
+    what.add_argument("--again", type=Path, metavar="JSON", help="judge and draw what it holds")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--split", default="test")
     parser.add_argument("--limit", type=int)
@@ -312,6 +359,36 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--output", type=Path, default=RESULTS)
     asked = parser.parse_args()
+    if asked.again is not None:
+        rows, results = read_again(asked.again)
+        rows = judged(rows, results)
+        command = json.loads(asked.again.read_text("utf-8"))["command"]
+        name = asked.again.stem.removeprefix("front-")
+    else:
+        results = _sweeps(asked)
+        rows, command = rows_of(results), command_line(sys.argv)
+        name = slug(asked.name or f"{results[0].subject.task} {asked.checkpoint[0].stem}")
+    text, subject = document(name, rows, results), results[0].subject
+    stem = asked.output / f"front-{name}"
+    kept: dict[str, Any] = {
+        "command": command,
+        "rows": [asdict(row) for row in rows],
+        # Figures follow from predictions and rows; a hundred settings of them would be megabytes.
+        "results": [
+            result.model_dump(mode="json", exclude={"figures", "comparisons", "series"})
+            for result in results
+        ],
+    }
+    write_atomic(stem.with_suffix(".json"), json.dumps(kept, ensure_ascii=False, indent=1) + "\n")
+    write_atomic(stem.with_suffix(".md"), text)
+    draw_points(
+        drawable(rows, results[0]), stem, f"{name}: {subject.samples:,} samples of {subject.data}"
+    )
+    print(text)
+
+
+def _sweeps(asked: argparse.Namespace) -> list[Result]:
+    """A sweep per checkpoint."""
     how = {name: getattr(asked, name) for name in ("rules", "alphas", "keeps", "lengths", "layers")}
     grid = choose_grid(GRID, **how)
     results = []
@@ -338,26 +415,7 @@ def main() -> None:
                 on_planned=lambda text: print(text, file=sys.stderr),
             )
         )
-    subject = results[0].subject
-    name = slug(asked.name or f"{subject.task} {asked.checkpoint[0].stem}")
-    rows = rows_of(results)
-    text = document(name, rows, results)
-    stem = asked.output / f"front-{name}"
-    kept: dict[str, Any] = {
-        "command": command_line(sys.argv),
-        "rows": [asdict(row) for row in rows],
-        # Figures follow from predictions and rows; a hundred settings of them would be megabytes.
-        "results": [
-            result.model_dump(mode="json", exclude={"figures", "comparisons", "series"})
-            for result in results
-        ],
-    }
-    write_atomic(stem.with_suffix(".json"), json.dumps(kept, ensure_ascii=False, indent=1) + "\n")
-    write_atomic(stem.with_suffix(".md"), text)
-    draw_points(
-        averaged(rows, results), stem, f"{name}: {subject.samples:,} samples of {subject.data}"
-    )
-    print(text)
+    return results
 
 
 def _progress(done: int, total: int, text: str) -> None:
