@@ -53,7 +53,8 @@ class PruningConfig:
         keep: for the rules of a fixed share, the share of tokens that stays in a pruned layer, in
             (0, 1]; or one share per pruned layer, in order, separated by commas.
         score: what "band", "floor" and "top" judge by: "received", the mean attention from all
-            tokens (published), or "cls", that of the first token.
+            tokens (published), or "cls", that of the first token. In decoders: from those that can
+            see the token (see `scoring`), or that of the last token.
         merge: "mean" appends the mean of the removed hidden states as one merged token (the
             published way); "none" drops them; "nearest" merges each into the most similar token
             that stays, weighted by size, and attention then weighs tokens by size, too. The rule
@@ -66,7 +67,8 @@ class PruningConfig:
             longest) or "reference" (the published algorithm, sample by sample).
         output: what is read of the last layer: "tokens" all that are left, "first" only the first
             token of each sequence, as classification heads do; the last layer's feed-forward part
-            then runs on that token alone, and its result is the same. With any `layers`.
+            then runs on that token alone, and its result is the same. With any `layers`. In
+            decoders "first" is the token that their heads read, the last.
 
     Raises:
         PruningError: a field is out of range; the message names the field and the value.

@@ -37,8 +37,8 @@ class SampleTrace:
         merged_tokens_removed: layers whose merged token this layer removed in turn.
         entered: the tokens that enter, by input position or −(l + 1).
         keeps: whether each of them stays; None if the layer does not prune.
-        scores: mean attention that each of them received; None if the layer does not prune or
-            followed a given plan.
+        scores: mean attention that each of them received (see `scoring`); None if the layer does
+            not prune or followed a given plan.
         band: lowest and highest score at which a token that is not protected stays, the rounding
             tolerance included (see `selection`); None under other rules, without scores, or if
             all are protected.

@@ -380,3 +380,29 @@ def test_starts_that_contradict_themselves(finetune: Run, run_alpine: Run) -> No
         assert result.exit_code == 2, result.output
         assert message in " ".join(result.stderr.split())
         assert sorted(Path().rglob("*")) == before
+
+
+def test_a_decoder_is_trained_kept_and_counted(
+    finetune: Run, run_alpine: Run, data: Path, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    """From a directory whose config names no padding id, as decoders' often do, to its FLOPs."""
+    from transformers import GPT2Config, GPT2Model
+
+    folder = tmp_path / "tiny-gpt2"
+    vocabulary = len(tiny_tokenizer)
+    shape = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    GPT2Model(GPT2Config(vocab_size=vocabulary, **shape)).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    result = finetune(model=folder, layers="even", alpha=0.5, seed=3, head="standard")
+    assert result.exit_code == 0, result.stderr
+    kept = Path("runs/tiny-gpt2-defect-detection-even-seed3/ckpt.pt")
+    model, _ = load_checkpoint(kept).build()
+    assert model.reads_last
+    assert model.config.pad_token_id == tiny_tokenizer.pad_token_id
+    counted = run_alpine("measure-flops", "--checkpoint", kept, "--data", data, "--json")
+    assert counted.exit_code == 0, counted.stderr
+    found = json.loads(counted.stdout)
+    figures = {(f["name"], f["variant"]): f["value"] for f in found["figures"]}
+    for variant in ("stock", "unpruned", "pruned"):
+        assert figures["dispatcher_macs_over_analytic", variant] == pytest.approx(1, abs=0.01)
+    assert figures["total_macs", "pruned"] < figures["total_macs", "unpruned"]
