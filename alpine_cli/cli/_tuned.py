@@ -29,6 +29,11 @@ def sentences(tuned: Tuned) -> list[str]:
         f" {tuned.test.subject.samples:,} samples."
     )
     rival = search.settings.get("truncation")
+    if rival is None and "max_drop" not in search.settings:
+        lines.append(
+            "It could not be set against truncation: no cut of the input fits the budget, or the"
+            " input carries data flow, with which it is not cut."
+        )
     against = tuned.test.comparison(metric, name, str(rival))
     if against is not None:
         lines.append(

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from alpine_cli.measure.intervals import (
     MIN_RUNS_FOR_INTERVAL,
@@ -104,7 +105,9 @@ def share_interval(
 ) -> Interval | None:
     """Bootstrap interval of sum(parts) / sum(wholes), a share that is pooled over clusters.
 
-    Clusters (functions, say) are resampled whole, because what lies in one of them is alike.
+    Clusters (functions, say) are resampled whole, because what lies in one of them is alike. Where
+    all shares are 0, or all are 1, the interval is the exact one of as many yes-or-no answers as
+    there are clusters: no part in 10 functions is not shown to be none in any.
 
     Args:
         parts: per cluster, how many count; 0 ≤ part ≤ whole.
@@ -125,6 +128,12 @@ def share_interval(
     found = interval_of([a, b], "mean", level, seed, unit=unit)
     if found is None:
         return None
+    if not a.any() or (a == b).all():
+        # No resample differs. Every cluster counts as one observation: cautious, as they are alike.
+        exact = stats.binomtest(len(a) if a.any() else 0, len(a)).proportion_ci(level, "exact")
+        return Interval(
+            low=exact.low, high=exact.high, level=level, method=f"exact, one per {unit}, n={len(a)}"
+        )
     # The interval of a share near 0 or 1 can reach beyond them.
     ends = {"low": min(1.0, max(0.0, found.low)), "high": min(1.0, max(0.0, found.high))}
     return found.model_copy(update=ends)

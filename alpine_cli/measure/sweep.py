@@ -24,7 +24,7 @@ from alpine_cli.measure import cautions
 from alpine_cli.measure.bench import command_line
 from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.environment import describe_environment
-from alpine_cli.measure.grid import GridOptions, Setting, make_grid, sizes_of
+from alpine_cli.measure.grid import TRUNCATE, GridOptions, Setting, make_grid, sizes_of
 from alpine_cli.measure.grid_options import grid_settings
 from alpine_cli.measure.isolation import OnProgress, run_isolated
 from alpine_cli.measure.options import MeasureOptions
@@ -115,7 +115,7 @@ def run_sweep(
     }
     before = cautions.before(environment, device=options.device) if time else []
     answer = run_isolated("sweep", request, threads=options.threads, on_progress=on_progress)
-    told = [*plan.cautions, *_many_tests(len(settings)), *before]
+    told = [*plan.cautions, *_left_out(grid, settings), *_many_tests(len(settings)), *before]
     part = Part(cautions=told).merged(Part.model_validate(answer))
     if time:
         part = part.merged(
@@ -280,6 +280,21 @@ def _timed(
     return Part(
         figures=figures, comparisons=compare_all(figures, pairs, seed=workload.request.seed)
     )
+
+
+def _left_out(grid: GridOptions, settings: Sequence[Setting]) -> list[Caution]:
+    """Truncation that was asked for, and of which the grid holds nothing."""
+    asked = any(family.rule == TRUNCATE for family in grid.families)
+    if not asked or any(setting.rule == TRUNCATE for setting in settings):
+        return []
+    return [
+        Caution(
+            code="no-truncation",
+            text="truncation of the input was left out: there is no length to cut it to, or it"
+            " carries data flow, with which it is not cut",
+            effect="the front lacks the plainest rival of pruning",
+        )
+    ]
 
 
 def _many_tests(settings: int) -> list[Caution]:

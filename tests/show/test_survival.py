@@ -169,8 +169,12 @@ def test_the_interval_of_a_share_stays_between_0_and_1() -> None:
     assert near_one is not None
     assert near_one.high <= 1
     none = share_interval([0.0] * 6, [3.0] * 6)
+    every = share_interval([3.0] * 6, [3.0] * 6)
     assert none is not None
-    assert (none.low, none.high) == (0, 0)
+    assert every is not None
+    # Of six that all say no the exact bound is 1 - 0.025^(1/6); a bootstrap says "none, surely".
+    assert (none.low, none.high) == (0, pytest.approx(0.4593, abs=1e-4))
+    assert (every.low, every.high) == (pytest.approx(0.5407, abs=1e-4), 1)
     assert share_interval([1, 1, 1, 1], [2, 2, 2, 2]) is None
     for parts, wholes in (([1], [0]), ([3], [2]), ([-1], [2]), ([1, 1], [2])):
         with pytest.raises(ValueError, match="0 <= part <= whole"):
