@@ -3,7 +3,7 @@
     alpine        the published rule (Saad et al., FSE 2025, §3) in every layer: the band μ ± 1·σ of
                   received attention, the removed tokens' mean appended as one merged token
     alpine-plus   ours, the best training-free choice over the models in benchmarks/README.md: in
-                  every layer the most similar pairs of tokens become one, so that 90 % stay:
+                  every layer the most similar pairs of tokens become one, so that 85 % stay:
                   bipartite soft matching (Bolya et al., ICLR 2023) of the hidden states between
                   attention and feed-forward, size-weighted, with proportional attention; `merging`
 
@@ -24,7 +24,7 @@ __all__ = ["PRESETS", "preset", "preset_fields"]
 _COMMON = {"layers": "all", "alpha": 1.0, "score": "received", "protect": "special"}
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "alpine": {**_COMMON, "rule": "band", "keep": 1.0, "merge": "mean"},
-    "alpine-plus": {**_COMMON, "rule": "bipartite", "keep": 0.9, "merge": "nearest"},
+    "alpine-plus": {**_COMMON, "rule": "bipartite", "keep": 0.85, "merge": "nearest"},
 }
 
 
