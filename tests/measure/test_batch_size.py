@@ -128,24 +128,56 @@ def test_the_watch_kills_what_the_kernel_lets_pass() -> None:
     assert done.stdout == ""
 
 
-def trial(subject: tuple[Path, Path], **changed: Any) -> dict[str, Any]:
+def request(subject: tuple[Path, Path], **changed: Any) -> dict[str, Any]:
     row = [0, *range(5, 60), 2]
-    return try_batch(
-        {
-            "name": "pruned",
-            "checkpoint": str(subject[0]),
-            "pruning": {"layers": "even"},
-            "rows": [[row], [row[:20]]],
-            "labels": [0, 1],
-            "purpose": "inference",
-            "batch_size": 3,
-            "limit_bytes": None,
-            "device": "cpu",
-            "threads": 1,
-            "seed": 0,
-            **changed,
-        }
+    return {
+        "name": "pruned",
+        "checkpoint": str(subject[0]),
+        "pruning": {"layers": "even"},
+        "rows": [[row], [row[:20]]],
+        "labels": [0, 1],
+        "purpose": "inference",
+        "batch_size": 3,
+        "limit_bytes": None,
+        "device": "cpu",
+        "threads": 1,
+        "seed": 0,
+        **changed,
+    }
+
+
+def trial(subject: tuple[Path, Path], **changed: Any) -> dict[str, Any]:
+    return try_batch(request(subject, **changed))
+
+
+LIMITED = """
+import json, sys, psutil, torch, transformers
+from alpine_cli.measure.batch_size import try_batch
+
+request = json.load(sys.stdin)
+request["limit_bytes"] += psutil.Process().memory_info().rss
+print(json.dumps(try_batch(request)))
+"""
+
+
+def does_not_fit(subject: tuple[Path, Path], room: int, **changed: Any) -> bool:
+    """A trial bounded to so many bytes more than its process has; in a process of its own.
+
+    The watch may be quicker than the kernel, and then it kills.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        input=json.dumps(request(subject, limit_bytes=room, **changed)),
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    if done.returncode == -signal.SIGKILL:
+        return True
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["fits"] or answer["said"]
+    return not answer["fits"]
 
 
 @pytest.mark.parametrize("purpose", ["inference", "training"])
@@ -156,18 +188,14 @@ def test_a_trial_tells_what_fits(subject: tuple[Path, Path], purpose: str) -> No
 @pytest.mark.parametrize("purpose", ["inference", "training"])
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mapped memory on Linux")
 def test_a_trial_that_does_not_fit_says_so(subject: tuple[Path, Path], purpose: str) -> None:
-    import psutil
-
-    limit = psutil.Process().memory_info().rss + 64 * MIB
-    found = trial(subject, purpose=purpose, limit_bytes=limit, batch_size=4000)
-    assert not found["fits"]
-    assert found["said"]
+    assert does_not_fit(subject, 128 * MIB, purpose=purpose, batch_size=8000)
+    assert not does_not_fit(subject, 128 * MIB, purpose=purpose, batch_size=2)
 
 
 def test_a_process_that_is_too_large_to_begin_with_does_not_fit(
     subject: tuple[Path, Path],
 ) -> None:
-    assert not trial(subject, limit_bytes=MIB)["fits"]
+    assert does_not_fit(subject, -64 * MIB)
 
 
 def test_an_error_that_is_not_about_memory_is_no_answer(
