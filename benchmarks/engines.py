@@ -339,7 +339,7 @@ def main() -> None:
     document = {
         "benchmark": "engines",
         "data": source,
-        "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items()},
+        "arguments": {k: v for k, v in vars(arguments).items() if k != "output"},
         "variants": [asdict(variant) for variant in variants],
         "environment": describe_environment(threads=arguments.threads, seed=0).model_dump(
             mode="json"

@@ -212,7 +212,7 @@ def main() -> None:
         print(table(rows[-1:]).strip().splitlines()[-1], flush=True)
     document = {
         "benchmark": "scaling",
-        "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items()},
+        "arguments": {k: v for k, v in vars(arguments).items() if k != "output"},
         "environment": describe_environment(threads=arguments.threads, seed=0).model_dump(
             mode="json"
         ),

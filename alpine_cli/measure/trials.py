@@ -112,7 +112,7 @@ class TrialRunner:
         self.variant = workload.variants[BASELINE]
         self.labels = np.array([sample.label for sample in workload.samples], dtype=np.int64)
         base, family = find_base_model(self.variant.model)
-        self._layers = len(family.layers(base))
+        self._layers, self._causal = len(family.layers(base)), family.causal
         self._shape = EncoderShape.from_config(base.config)
         self._head = head_macs(self.variant, family.layers(base), 0)
         self._limit = workload.request.batch_limit
@@ -131,7 +131,12 @@ class TrialRunner:
         return replace(self.variant, name=setting.name, pruning=setting.pruning, encoded=encoded)
 
     def planned_macs(self, setting: Setting) -> NDArray[np.float64] | None:
-        """(samples,) multiply-adds as `run` would find them; None where they take a run."""
+        """(samples,) multiply-adds as `run` would find them; None where they take a run.
+
+        In decoders a token that finds no later one to merge into stays, which no length tells.
+        """
+        if self._causal and setting.pruning.layers != "none" and setting.pruning.tracks_sizes:
+            return None
         variant = self.variant_of(setting)
         lengths = planned_lengths(variant.encoded.rows, setting.pruning, self._layers)
         return None if lengths is None else self._macs(variant, lengths)

@@ -12,6 +12,7 @@ Shape letters: B samples, R = B × functions per sample (rows), L tokens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,16 +117,16 @@ class Teacher:
         return cls(model, Source.of(named), distill)
 
     def loss(
-        self, label_loss: Tensor, student_BC: Tensor, input_ids: Tensor, attention_mask: Tensor
+        self, label_loss: Tensor, student_BC: Tensor, inputs: Mapping[str, Tensor]
     ) -> Tensor:
         """The loss of a batch: labels and the teacher's answer; see `distillation_loss`.
 
         Args:
             label_loss, student_BC: of the student.
-            input_ids, attention_mask: (R, L), what the student read.
+            inputs: what the student read; see `loading.model_inputs`.
         """
         with torch.no_grad():
-            teacher_BC = self.model(input_ids, attention_mask).logits
+            teacher_BC = self.model(**inputs).logits
         return distillation_loss(
             label_loss,
             student_BC,

@@ -167,17 +167,14 @@ class AlpineTrainer(Trainer):
         """
         weight: float = inputs[LOSS_WEIGHT]
         with trace(self._task_model) as traced:
-            outputs = model(
-                **model_inputs(inputs, inputs["input_ids"].device), labels=inputs["labels"]
-            )
+            read = model_inputs(inputs, inputs["input_ids"].device)
+            outputs = model(**read, labels=inputs["labels"])
         if weight:  # else the slot is a filler
             for call in traced.calls:
                 self._kept.add(call)
         loss = outputs.loss
         if self._teacher is not None:
-            loss = self._teacher.loss(
-                loss, outputs.logits, inputs["input_ids"], inputs["attention_mask"]
-            )
+            loss = self._teacher.loss(loss, outputs.logits, read)
         # One synchronisation per slot, next to the many of a training step.
         if not torch.isfinite(loss):
             epoch = self.state.epoch or 0.0

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from transformers import GPT2Config, GPT2Model
 
 from alpine_cli.errors import ConfigError, MeasurementError
 from alpine_cli.measure import budget, latency_limit
@@ -24,6 +25,7 @@ from alpine_cli.measure.workload import load_workload
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.results import Part
 from alpine_cli.tasks.batching import BatchLimit
+from tests.measure.subjects import write_checkpoint
 
 TOP = Setting.of(PruningConfig(layers="all", rule="top", merge="nearest"))
 BIPARTITE = Setting.of(PruningConfig(layers="even", rule="bipartite", merge="nearest"))
@@ -78,6 +80,31 @@ def test_the_plan_costs_what_the_run_does(
 
 def test_rules_by_alpha_have_to_run(runner: TrialRunner) -> None:
     assert runner.planned_macs(BAND) is None
+
+
+def test_what_decoders_merge_has_to_run(
+    tiny_tokenizer: Any, subject: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A token without a later one to merge into stays: no length tells how many there are."""
+    shape = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    GPT2Model(GPT2Config(vocab_size=len(tiny_tokenizer), **shape)).save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    checkpoint = write_checkpoint(tmp_path / "run" / "ckpt.pt", tmp_path, subject[1])
+    options = MeasureOptions(checkpoint, batch_size=24, device="cpu", threads=1)
+    runner = TrialRunner(load_workload(plan_unpruned(options).request), BatchLimit(1), None)
+    assert runner.planned_macs(TOP) is None
+    assert runner.planned_macs(BIPARTITE) is None
+    for merge in ("mean", "none"):
+        pruning = PruningConfig(layers="all", rule="top", keep=0.6, merge=merge)
+        planned = runner.planned_macs(Setting("any", pruning))
+        assert planned is not None
+        assert runner.run(Setting("any", pruning)).macs == planned.tolist()
+    budget = 0.7
+    fitter = Fitter(runner, range(24))
+    fitted = fitter.fit(BIPARTITE, budget)
+    assert fitted is not None
+    macs = sum(runner.run(fitted).macs)
+    assert macs <= budget * fitter.unpruned.sum()
 
 
 def test_trials_of_parts_join_to_the_trial_of_all(runner: TrialRunner) -> None:

@@ -22,6 +22,8 @@ from alpine_cli.models import build_model
 from alpine_cli.pruning import PruningConfig, prune
 from alpine_cli.result_files import read_result
 from alpine_cli.tasks import encode, load_splits, make_loader, resolve_task
+from alpine_cli.tasks.data import Sample
+from alpine_cli.tasks.loading import Collator, model_inputs
 from alpine_cli.training import finetune
 from alpine_cli.training.distillation import Teacher, distillation_loss
 from alpine_cli.training.start import Source, fields_of
@@ -188,11 +190,41 @@ def test_the_teacher_neither_learns_nor_prunes(make_config: MakeConfig, trained:
     ids = torch.randint(4, 300, (3, 20))
     mask = torch.ones_like(ids)
     mine = student(ids, mask).logits
-    found = teacher.loss(torch.zeros(()), mine, ids, mask)
+    read = {"input_ids": ids, "attention_mask": mask}
+    found = teacher.loss(torch.zeros(()), mine, read)
     with torch.no_grad():
         theirs = plain(ids, mask).logits
     expected = distillation_loss(torch.zeros(()), mine, theirs, weight=0.7, temperature=3.0)
     assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_the_teacher_reads_the_data_flow_that_the_student_reads(
+    make_config: MakeConfig, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """Nodes under the graph's mask: without it they would be so many tokens of code."""
+    pytest.importorskip("tree_sitter_c")
+    model, tokenizer, encoding = build_model(
+        str(tiny_model_dir), resolve_task("defect-detection"), max_length=48, data_flow="c"
+    )
+    path = tmp_path / "graph" / "ckpt.pt"
+    save_checkpoint(Checkpoint.from_model(model.eval(), tokenizer, encoding), path)
+    config = _distilling(make_config, path, data_flow="c")
+    teacher = Teacher.of(config, model, tokenizer, encoding)
+    assert teacher is not None
+    code = ("int f(int a) { int b = a; return b; }",)
+    encoded = encode([Sample(code, 1, "0")], tokenizer, encoding)
+    batch = Collator(tokenizer.pad_token_id)([encoded[0]])
+    read = model_inputs(batch, "cpu")
+    assert read["graph_mask"] is not None
+    found = teacher.loss(torch.zeros(()), torch.zeros(1, 2), read)
+    with torch.no_grad():
+        with_graph = model(**read).logits
+        without = model(read["input_ids"], read["attention_mask"]).logits
+    assert not torch.allclose(with_graph, without, atol=1e-5)
+    expected = distillation_loss(
+        torch.zeros(()), torch.zeros(1, 2), with_graph, weight=0.7, temperature=3.0
+    )
+    assert found.item() == pytest.approx(expected.item(), abs=1e-7)
 
 
 def test_resuming_ends_with_the_same_bits(
