@@ -16,6 +16,7 @@ they stay in order (see `plan`): SDPA is told so and needs no mask, left-aligned
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -172,6 +173,8 @@ def _attend_scored_in_chunks(
 ) -> tuple[Tensor, Tensor]:
     """The same for inference, a few heads at a time: probabilities never leave the cache.
 
+    Of a sequence so long that one head's do not fit, a few queries at a time.
+
     Half precision is widened first: a sequence of every length would otherwise build kernels of
     its own, and converting each chunk of probabilities back costs more than the products gain.
     """
@@ -185,17 +188,20 @@ def _attend_scored_in_chunks(
     units_n = causal_units(n, q.device)
     if added is not None:
         added = added.expand(heads, n, n)
-    for first in range(0, heads, chunk):
-        part = slice(first, first + chunk)
-        logits = torch.bmm(q[part] * scaling, k_HdN[part])
-        probs = _softmax(logits if added is None else logits + added[part])
+    rows = min(n, max(1, _CHUNK_BYTES // (4 * n)))
+    reader = n - 1 if causal else 0  # the query that "cls" asks
+    for first, start in itertools.product(range(0, heads, chunk), range(0, n, rows)):
+        part, queries = slice(first, first + chunk), slice(start, start + rows)
+        logits = torch.bmm(q[part, queries] * scaling, k_HdN[part])
+        probs = _softmax(logits if added is None else logits + added[part, queries])
         if score == "cls":
-            received += probs[:, -1 if causal else 0].sum(dim=0)
+            if start <= reader < start + rows:
+                received += probs[:, reader - start].sum(dim=0)
         elif causal:
-            received += torch.mv(probs.sum(dim=0, dtype=torch.float32).T, units_n)
+            received += torch.mv(probs.sum(dim=0, dtype=torch.float32).T, units_n[queries])
         else:
             received += probs.sum(dim=(0, 1))
-        out[part] = torch.bmm(probs, v[part])
+        out[part, queries] = torch.bmm(probs, v[part])
     if score == "cls":
         return out.to(dtype), received / heads
     return out.to(dtype), received / (heads * (units_n.flip(0) if causal else n))

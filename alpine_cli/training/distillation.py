@@ -116,9 +116,7 @@ class Teacher:
         model.requires_grad_(False)
         return cls(model, Source.of(named), distill)
 
-    def loss(
-        self, label_loss: Tensor, student_BC: Tensor, inputs: Mapping[str, Tensor]
-    ) -> Tensor:
+    def loss(self, label_loss: Tensor, student_BC: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         """The loss of a batch: labels and the teacher's answer; see `distillation_loss`.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -90,16 +91,23 @@ def test_equal_to_attention_by_hand(
             torch.testing.assert_close(mine, slow, atol=1e-5, rtol=1e-4)
 
 
-def test_scores_do_not_depend_on_the_chunking(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("score", ["received", "cls"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("sized", [False, True])
+def test_scores_do_not_depend_on_the_chunking(
+    monkeypatch: pytest.MonkeyPatch, score: Score, causal: bool, sized: bool
+) -> None:
+    """One query at a time, a few (the last chunk is a shorter one), two heads, all at once."""
     ragged = Ragged.from_lengths(torch.tensor([40, 7]))
     q, k, v = random_qkv(47, seed=1)
+    bias = SizeBias(torch.arange(1.0, 48)) if sized else None
+    how: dict[str, Any] = {"scaling": 0.3, "dropout": 0.0, "score": score, "bias": bias}
     results = []
-    for budget in (1, 4 * 40 * 40 * 2, 1 << 30):
+    for budget in (1, 4 * 40 * 11, 4 * 40 * 40 * 2, 1 << 30):
         monkeypatch.setattr(attention, "_CHUNK_BYTES", budget)
-        attended = attend_per_sequence(q, k, v, ragged, scaling=0.3, dropout=0.0, score="received")
-        results.append(attended)
+        results.append(attend_per_sequence(q, k, v, ragged, causal=causal, **how))
     for other in results[1:]:
-        torch.testing.assert_close(results[0].scores_T, other.scores_T, atol=1e-7, rtol=0)
+        torch.testing.assert_close(results[0].scores_T, other.scores_T, atol=1e-7, rtol=2e-6)
         torch.testing.assert_close(results[0].out_THd, other.out_THd, atol=1e-6, rtol=0)
 
 
