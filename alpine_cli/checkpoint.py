@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import threading
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ __all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "load_tensors", "s
 
 FORMAT = "alpine-checkpoint"
 FORMAT_VERSION = 1
+_BUILDING = threading.Lock()
 
 
 @dataclass
@@ -127,7 +129,9 @@ class Checkpoint:
             task = resolve_task(self.task)
             config = AutoConfig.for_model(**self.model_config)
             head_name = resolve_head(task, self.head)
-            with no_init_weights(), seeded(0):  # every weight is overwritten below, strictly
+            # Every weight is overwritten below, strictly. One thread at a time: transformers
+            # switches initialisation off for the whole process, and two at once leave it so.
+            with _BUILDING, no_init_weights(), seeded(0):
                 encoder = new_encoder(
                     config,
                     for_classification=head_name == "standard",

@@ -6,15 +6,20 @@ import copy
 import io
 import os
 import pickle
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedModel
 
 from alpine_cli.checkpoint import Checkpoint, load_checkpoint, load_tensors, save_checkpoint
+from alpine_cli.encoders import new_encoder
 from alpine_cli.errors import CheckpointError, OutputExistsError
 from alpine_cli.files import sha256_of
 from alpine_cli.models import build_model
@@ -80,6 +85,29 @@ def test_building_leaves_the_random_state_alone(saved: Path):
     torch.manual_seed(3)
     load_checkpoint(saved).build()
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_threads_build_one_after_the_other(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once left every later model of the process uninitialised: random memory as weights."""
+    inside, most = 0, 0
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.05)
+        built = new_encoder(*args, **kwargs)
+        inside -= 1
+        return built
+
+    monkeypatch.setattr("alpine_cli.checkpoint.new_encoder", slow)
+    checkpoint, initialise = load_checkpoint(saved), PreTrainedModel.init_weights
+    with ThreadPoolExecutor(3) as pool:
+        built = list(pool.map(lambda _: checkpoint.build()[0].state_dict(), range(3)))
+    assert most == 1
+    assert PreTrainedModel.init_weights is initialise
+    for state in built[1:]:
+        assert all(torch.equal(state[name], built[0][name]) for name in state)
 
 
 def test_pruned_models_save_the_same_weights(tiny_model_dir: Path):
