@@ -2,8 +2,8 @@
 
     alpine        the published rule (Saad et al., FSE 2025, §3) in every layer: the band μ ± 1·σ of
                   received attention, the removed tokens' mean appended as one merged token
-    alpine-plus   ours, the best training-free choice over the models in benchmarks/README.md: in
-                  every layer the most similar pairs of tokens become one, so that 85 % stay:
+    alpine-plus   ours, for pruning without re-training (measured in benchmarks/README.md): in every
+                  layer the most similar pairs of tokens become one, so that 85 % stay:
                   bipartite soft matching (Bolya et al., ICLR 2023) of the hidden states between
                   attention and feed-forward, size-weighted, with proportional attention; `merging`
 
