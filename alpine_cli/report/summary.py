@@ -176,8 +176,10 @@ def headlines(result: Result) -> list[tuple[str, str]]:
             if found is None or (found.ratio is None and found.difference is None):
                 continue
             figure = result.figure(name, "pruned")
-            modelled = figure is not None and figure.provenance == "modelled"
-            told.append((ROWS[name], sentence(found) + (", modelled" if modelled else "")))
+            words = sentence(found)
+            if figure is not None and figure.provenance == "modelled" and "modelled" not in words:
+                words += ", modelled"
+            told.append((ROWS[name], words))
             break
     return told
 
