@@ -25,7 +25,7 @@ from alpine_cli.measure.workload import (
     build_from,
     load_samples,
 )
-from alpine_cli.pruning.config import SHARE_RULES, PruningConfig
+from alpine_cli.pruning.config import SHARE_RULES, PruningConfig, laid_over
 from alpine_cli.results import Caution, Subject, Variant
 from alpine_cli.tasks.data import SPLIT_NAMES
 from alpine_cli.tasks.encoding import EncodingSpec, encode
@@ -150,10 +150,8 @@ def _resolve_pruning(checkpoint: Checkpoint, options: MeasureOptions) -> Pruning
         for name in ("layers", "alpha", "merge", "protect", "engine")
         if (value := getattr(options, name)) is not None
     }
-    asked = {**(options.prune or {}), **asked}
-    if "rule" in asked and asked["rule"] not in SHARE_RULES:
-        asked = {"keep": 1.0, **asked}  # the checkpoint's share has no meaning for it
-    pruning = PruningConfig.from_dict({**checkpoint.pruning, **asked})
+    given = {**(options.prune or {}), **asked}
+    pruning = PruningConfig.from_dict(laid_over(checkpoint.pruning, given))
     layers = encoder_depth(checkpoint)
     if layers is not None:
         pruning.resolve(layers)

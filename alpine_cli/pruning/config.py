@@ -167,6 +167,15 @@ class PruningConfig:
         return cls(**values)
 
 
+def laid_over(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a stored pruning with others laid over them.
+
+    A stored share goes where the rule that is given takes none: it was another rule's strength.
+    """
+    fresh = {"keep": 1.0} if given.get("rule", "top") not in SHARE_RULES else {}
+    return {**stored, **fresh, **given}
+
+
 def _shares(keep: float | str) -> tuple[float, ...]:
     """The shares of a `keep` setting that `_normal_shares` has checked."""
     return tuple(map(float, keep.split(","))) if isinstance(keep, str) else (float(keep),)

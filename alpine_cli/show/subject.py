@@ -11,7 +11,7 @@ from alpine_cli.checkpoint import Checkpoint, load_checkpoint
 from alpine_cli.errors import ConfigError
 from alpine_cli.files import sha256_of
 from alpine_cli.measure.plan import short_path
-from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.config import PruningConfig, laid_over
 from alpine_cli.tasks.data import SPLIT_NAMES, Columns, Sample, load_splits
 
 __all__ = ["ShowSubject", "load_subject"]
@@ -93,8 +93,8 @@ def load_subject(
     checkpoint = load_checkpoint(path)
     asked = {name: value for name, value in overrides.items() if value is not None}
     # A head may read one token only; what is shown is what all layers make of all tokens.
-    given = {**checkpoint.pruning, **(prune or {}), **asked, "output": "tokens"}
-    pruning = PruningConfig.from_dict(given)
+    given = {**(prune or {}), **asked, "output": "tokens"}
+    pruning = PruningConfig.from_dict(laid_over(checkpoint.pruning, given))
     if pruning.layers == "none":
         raise ConfigError(
             f"{path}: prunes no layer, so every token stays; pass --layers even, for example"

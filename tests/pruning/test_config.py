@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.config import PruningConfig, laid_over
 from alpine_cli.pruning.errors import PruningError
 
 
@@ -84,6 +84,15 @@ def test_older_files_take_defaults_and_unknown_settings_are_refused() -> None:
     assert PruningConfig.from_dict({"layers": "all"}) == PruningConfig(layers="all")
     with pytest.raises(PruningError, match="unknown pruning setting 'beta'"):
         PruningConfig.from_dict({"beta": 1})
+
+
+def test_a_stored_share_goes_where_the_rule_laid_over_it_takes_none() -> None:
+    stored = PruningConfig(layers="all", rule="top", keep=0.6).to_dict()
+    assert PruningConfig.from_dict(laid_over(stored, {"rule": "floor"})).keep == 1.0
+    assert laid_over(stored, {"rule": "random"})["keep"] == 0.6
+    assert laid_over(stored, {"layers": "odd"}) == {**stored, "layers": "odd"}
+    with pytest.raises(PruningError, match="takes no share"):
+        PruningConfig.from_dict(laid_over(stored, {"rule": "floor", "keep": 0.5}))
 
 
 def test_the_configuration_imports_no_torch() -> None:
