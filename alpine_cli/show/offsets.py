@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alpine_cli.errors import DataError
-from alpine_cli.tasks.encoding import EncodingSpec, special_ids
+from alpine_cli.tasks.encoding import EncodingSpec, plain_tokens, special_ids
 from alpine_cli.tasks.graph import RowGraph, read_graph_rows
 
 __all__ = ["ReadSource", "ReadToken", "read_items", "read_source", "read_sources"]
@@ -99,16 +99,7 @@ def read_sources(
     prefix, suffix = special_ids(tokenizer, spec.mode_prefix)
     room = spec.max_length - len(prefix) - len(suffix)
     maps = [_collapsed(text) if spec.collapse_whitespace else _as_it_is(text) for text in sources]
-    encoded = tokenizer(
-        [text for text, _ in maps],
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
+    encoded = plain_tokens([text for text, _ in maps], tokenizer, offsets=True)
     found = []
     for number, source in enumerate(sources):
         ids, spans = encoded["input_ids"][number], encoded["offset_mapping"][number]

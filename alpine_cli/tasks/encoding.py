@@ -21,7 +21,15 @@ from alpine_cli.tasks.data import Sample
 from alpine_cli.tasks.graph import RowGraph, read_graph_rows
 from alpine_cli.tasks.registry import resolve_task
 
-__all__ = ["MODE_TOKEN", "EncodedSplit", "EncodingSpec", "cut", "encode", "special_ids"]
+__all__ = [
+    "MODE_TOKEN",
+    "EncodedSplit",
+    "EncodingSpec",
+    "cut",
+    "encode",
+    "plain_tokens",
+    "special_ids",
+]
 
 MODE_TOKEN = "<encoder-only>"
 """UniXcoder's switch for its encoder; only its vocabulary holds it."""
@@ -253,17 +261,26 @@ def _tokenise(
     # In portions: the Rust encodings of all texts at once would take many times the ids' memory.
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         portion = texts[start : start + _TEXTS_AT_ONCE]
-        encoded = tokenizer(
+        encoded = plain_tokens(
             [" ".join(text.split()) for text in portion] if collapse_whitespace else portion,
-            add_special_tokens=False,
-            truncation=False,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
+            tokenizer,
         )
         ids_of_text.update(zip(portion, encoded["input_ids"], strict=True))
     return ids_of_text
+
+
+def plain_tokens(texts: Sequence[str], tokenizer: Any, *, offsets: bool = False) -> Any:
+    """All tokens of each text, without special ones: `input_ids`, and `offset_mapping` if asked."""
+    return tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        truncation=False,
+        padding=False,
+        return_offsets_mapping=offsets,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
 
 
 def _first_not_none(*values: int | None) -> int | None:

@@ -127,7 +127,7 @@ def read_graph_rows(sources: Sequence[str], tokenizer: Any, spec: EncodingSpec) 
         ConfigError: the language is not known, or its parser is not installed.
         ModelError: the tokenizer lacks a special token that is needed.
     """
-    from alpine_cli.tasks.encoding import special_ids
+    from alpine_cli.tasks.encoding import plain_tokens, special_ids
 
     assert spec.data_flow is not None
     prefix, suffix = special_ids(tokenizer, spec.mode_prefix)
@@ -135,16 +135,7 @@ def read_graph_rows(sources: Sequence[str], tokenizer: Any, spec: EncodingSpec) 
         raise ModelError("data_flow: the tokenizer has no unknown token, which stands for nodes")
     flows = [extract_data_flow(source, spec.data_flow) for source in sources]
     joined = [_join(flow.tokens, spec.collapse_whitespace) for flow in flows]
-    encoded = tokenizer(
-        [text for text, _ in joined],
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
+    encoded = plain_tokens([text for text, _ in joined], tokenizer, offsets=True)
     return [
         _row(flow, starts, ids, offsets, prefix, suffix, tokenizer.unk_token_id, spec)
         for flow, (_, starts), ids, offsets in zip(
