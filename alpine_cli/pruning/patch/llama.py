@@ -28,22 +28,6 @@ from alpine_cli.pruning.run import LAYER_RUN, LayerRun
 __all__ = ["LLAMA", "PrunedLlamaDecoderLayer", "PrunedQwen2DecoderLayer"]
 
 
-def _forward(
-    layer: Any, hidden_SND: Tensor, attention_mask: Tensor | None, kwargs: dict[str, Any]
-) -> Tensor:
-    """(S, N, D) → (S, N', D)."""
-    layer_run: LayerRun = kwargs[LAYER_RUN]
-    attended, _ = layer.self_attn(
-        layer.input_layernorm(hidden_SND),
-        position_embeddings=_rotary(layer_run, hidden_SND),
-        attention_mask=attention_mask,
-        **kwargs,
-    )
-    hidden_SND = layer_run.shorten(hidden_SND + attended)
-    mixed: Tensor = layer.mlp(layer.post_attention_layernorm(hidden_SND))
-    return hidden_SND + mixed
-
-
 def _rotary(layer_run: LayerRun, hidden_SND: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines (S, N, d) at the tokens' own positions, made once per set of tokens."""
     tokens = layer_run.tokens
@@ -57,8 +41,13 @@ def _rotary(layer_run: LayerRun, hidden_SND: Tensor) -> tuple[Tensor, Tensor]:
     return found
 
 
-class PrunedLlamaDecoderLayer(LlamaDecoderLayer):
-    """A Llama layer whose tokens may leave after attention."""
+class _ShortensAfterAttention(nn.Module):
+    """The forward of both, whose tokens may leave after attention."""
+
+    input_layernorm: Any
+    self_attn: Any
+    post_attention_layernorm: Any
+    mlp: Any
 
     def forward(
         self,
@@ -71,24 +60,24 @@ class PrunedLlamaDecoderLayer(LlamaDecoderLayer):
         **kwargs: Any,
     ) -> Tensor:
         """(S, N, D) → (S, N', D); see `LlamaDecoderLayer.forward`."""
-        return _forward(self, hidden_states, attention_mask, kwargs)
+        layer_run: LayerRun = kwargs[LAYER_RUN]
+        attended, _ = self.self_attn(
+            self.input_layernorm(hidden_states),
+            position_embeddings=_rotary(layer_run, hidden_states),
+            attention_mask=attention_mask,
+            **kwargs,
+        )
+        hidden_states = layer_run.shorten(hidden_states + attended)
+        mixed: Tensor = self.mlp(self.post_attention_layernorm(hidden_states))
+        return hidden_states + mixed
 
 
-class PrunedQwen2DecoderLayer(Qwen2DecoderLayer):
+class PrunedLlamaDecoderLayer(_ShortensAfterAttention, LlamaDecoderLayer):
+    """A Llama layer whose tokens may leave after attention."""
+
+
+class PrunedQwen2DecoderLayer(_ShortensAfterAttention, Qwen2DecoderLayer):
     """A Qwen2 layer whose tokens may leave after attention."""
-
-    def forward(
-        self,
-        hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        position_ids: Any = None,
-        past_key_values: Any = None,
-        use_cache: bool | None = False,
-        position_embeddings: Any = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """(S, N, D) → (S, N', D); see `Qwen2DecoderLayer.forward`."""
-        return _forward(self, hidden_states, attention_mask, kwargs)
 
 
 def _model(model: nn.Module) -> nn.Module:
