@@ -19,6 +19,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -56,8 +57,16 @@ def rows_of(survivals: dict[str, Survival]) -> list[str]:
     return [one.kind for one in some.every if one.share >= _FEWEST]
 
 
+def of_kinds(survival: Survival, kinds: Sequence[str]) -> list[KindSurvival]:
+    """These kinds, in this order."""
+    by_kind = {one.kind: one for one in survival.every}
+    return [by_kind[kind] for kind in kinds]
+
+
 def relative(found: KindSurvival, survival: Survival) -> float:
-    """How much more often than all tokens a kind stays: 1 as often, 0 never."""
+    """How much more often than all tokens a kind stays: 0 never; 1 as often, or not shown."""
+    if against_all(found, survival) not in ("more", "less"):
+        return 1.0
     return found.surviving / survival.all.surviving
 
 
@@ -76,8 +85,7 @@ def document(name: str, where: str, survivals: dict[str, Survival]) -> str:
         f"|---|{'---:|' * len(kinds)}",
     ]
     for setting, survival in survivals.items():
-        by_kind = {one.kind: one for one in survival.every}
-        cells = [_cell(by_kind[kind], survival) for kind in kinds]
+        cells = [_cell(one, survival) for one in of_kinds(survival, kinds)]
         lines.append(f"| {setting} | {' | '.join(cells)} |")
     lines += ["", *(f"- **{setting}**: {finding(one)}" for setting, one in survivals.items()), ""]
     return "\n".join([*lines, *notes(some), ""])
@@ -93,20 +101,16 @@ def draw(survivals: dict[str, Survival], path: Path, subtitle: str) -> None:
     kinds = rows_of(survivals)[1:]
     with drawn(path, 2.6 + 1.05 * len(kinds), 1.8 + 0.5 * len(survivals)) as figure:
         axes = figure.add_subplot()
-        values = []
-        for survival in survivals.values():
-            by_kind = {one.kind: one for one in survival.every}
-            found = [by_kind[kind] for kind in kinds]
-            judged = [against_all(one, survival) in ("more", "less") for one in found]
-            ratios = [relative(one, survival) for one in found]
-            values.append([r if j else 1.0 for r, j in zip(ratios, judged, strict=True)])
+        values = [
+            [relative(one, survival) for one in of_kinds(survival, kinds)]
+            for survival in survivals.values()
+        ]
         axes.imshow(values, cmap="RdBu", vmin=0, vmax=2, aspect="auto")
         for y, survival in enumerate(survivals.values()):
-            by_kind = {one.kind: one for one in survival.every}
-            for x, kind in enumerate(kinds):
+            for x, one in enumerate(of_kinds(survival, kinds)):
                 dark = abs(values[y][x] - 1) > 0.7
                 axes.text(
-                    x, y, percent(by_kind[kind].surviving), ha="center", va="center", fontsize=9,
+                    x, y, percent(one.surviving), ha="center", va="center", fontsize=9,
                     color="white" if dark else "black",
                 )  # fmt: skip
         axes.set_xticks(range(len(kinds)), [kind.replace(" ", "\n") for kind in kinds], fontsize=9)
@@ -121,16 +125,15 @@ def count(
     checkpoint: Path, data: Path | None, split: str, limit: int | None, settings: Sequence[Setting]
 ) -> tuple[dict[str, Survival], str]:
     """Survival under each setting, by its name, and what the functions are called."""
-    loaded, found, where = load_checkpoint(checkpoint), dict[str, Survival](), ""
+    loaded, found = load_checkpoint(checkpoint), dict[str, Survival]()
+    subject = ShowSubject(checkpoint, loaded, settings[0].pruning)
+    samples, where = subject.samples(data, split, limit)
+    language, reason = guess_language(loaded.task, [sample.code[0] for sample in samples])
+    lexer = lexer_for(language)
     for setting in settings:
-        subject = ShowSubject(checkpoint, loaded, setting.pruning)
-        samples, where = subject.samples(data, split, limit)
-        texts = [sample.code[0] for sample in samples]
-        language, reason = guess_language(loaded.task, texts)
-        counts = count_survival(
-            loaded, samples, setting.pruning, lexer_for(language), torch.device("cpu")
-        )
-        found[setting.name] = summarise_survival(counts, language, reason, subject.about())
+        counts = count_survival(loaded, samples, setting.pruning, lexer, torch.device("cpu"))
+        about = replace(subject, pruning=setting.pruning).about()
+        found[setting.name] = summarise_survival(counts, language, reason, about)
         print(f"{setting.name}: {finding(found[setting.name])}", file=sys.stderr)
     return found, where
 

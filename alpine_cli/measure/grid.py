@@ -145,14 +145,8 @@ def make_grid(
     """
     settings: dict[str, Setting] = {}
     for family in grid.families:
-        if family.rule == TRUNCATE and data_flow:
-            if not family.optional:
-                raise ConfigError(
-                    f"--rules: {TRUNCATE} is for input of code only; the checkpoint reads data flow"
-                )
-            continue
         if family.rule == TRUNCATE:
-            made = _truncations(base, family, max_length, specials)
+            made = _truncations(base, family, max_length, specials, data_flow)
         else:
             made = _prunings(base, family, grid.protects or (base.protect,), num_layers)
         settings |= {setting.name: setting for setting in made}
@@ -164,8 +158,14 @@ def make_grid(
 
 
 def _truncations(
-    base: PruningConfig, family: Family, max_length: int, specials: int
+    base: PruningConfig, family: Family, max_length: int, specials: int, data_flow: bool
 ) -> Iterable[Setting]:
+    if data_flow and family.optional:
+        return
+    if data_flow:
+        raise ConfigError(
+            f"--rules: {TRUNCATE} is for input of code only; the checkpoint reads data flow"
+        )
     for length in sorted({int(strength) for strength in family.strengths}, reverse=True):
         if specials < length < max_length:
             yield Setting.truncation(base, length)

@@ -33,7 +33,7 @@ from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.patch.registry import find_base_model
 from alpine_cli.results import Comparison, Figure, Part, Predictions, Series
 from alpine_cli.tasks.batching import BatchLimit, grouped_by_length
-from alpine_cli.tasks.encoding import cut
+from alpine_cli.tasks.encoding import EncodedSplit, cut
 
 __all__ = ["BASELINE", "Trial", "TrialRunner", "part_of", "settings_from", "settings_to"]
 
@@ -118,6 +118,8 @@ class TrialRunner:
         self._limit = workload.request.batch_limit
         self.flops_limit = flops_limit
         self._folder = folder
+        # The split last asked for, and its batches: a fit asks for the same many times.
+        self._grouped: tuple[EncodedSplit, list[list[int]]] | None = None
 
     def variant_of(self, setting: Setting) -> LoadedVariant:
         """The model as the setting has it, with the input as it cuts it.
@@ -178,9 +180,10 @@ class TrialRunner:
         )
 
     def _macs(self, variant: LoadedVariant, lengths: LayerLengths) -> NDArray[np.float64]:
-        batches = grouped_by_length(variant.encoded, self.flops_limit)
+        if self._grouped is None or self._grouped[0] is not variant.encoded:
+            self._grouped = variant.encoded, grouped_by_length(variant.encoded, self.flops_limit)
         return analytic_cost(
-            self._shape, lengths, batches, Layout.of(variant), head=self._head
+            self._shape, lengths, self._grouped[1], Layout.of(variant), head=self._head
         ).total
 
     def _place(self, setting: Setting, samples: Sequence[int] | None) -> Path | None:

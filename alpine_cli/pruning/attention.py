@@ -185,7 +185,7 @@ def _attend_scored_in_chunks(
     out = torch.empty_like(v)
     received = torch.zeros(n, dtype=torch.float32, device=q.device)
     k_HdN = k.transpose(1, 2)
-    units_n = causal_units(n, q.device)
+    units_n = causal_units(n, q.device) if causal else None
     if added is not None:
         added = added.expand(heads, n, n)
     rows = min(n, max(1, _CHUNK_BYTES // (4 * n)))
@@ -197,14 +197,14 @@ def _attend_scored_in_chunks(
         if score == "cls":
             if start <= reader < start + rows:
                 received += probs[:, reader - start].sum(dim=0)
-        elif causal:
+        elif units_n is not None:
             received += torch.mv(probs.sum(dim=0, dtype=torch.float32).T, units_n[queries])
         else:
             received += probs.sum(dim=(0, 1))
         out[part, queries] = torch.bmm(probs, v[part])
     if score == "cls":
         return out.to(dtype), received / heads
-    return out.to(dtype), received / (heads * (units_n.flip(0) if causal else n))
+    return out.to(dtype), received / (heads * (n if units_n is None else units_n.flip(0)))
 
 
 def _softmax(logits: Tensor) -> Tensor:
