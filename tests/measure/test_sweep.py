@@ -12,9 +12,10 @@ import torch
 
 from alpine_cli.measure import trials
 from alpine_cli.measure.accuracy import predict
-from alpine_cli.measure.grid import TRUNCATE, Family, GridOptions, make_grid
+from alpine_cli.measure.grid import TRUNCATE, Family, GridOptions, Setting, make_grid
 from alpine_cli.measure.grid_options import SWEEP, choose_grid
 from alpine_cli.measure.options import MeasureOptions
+from alpine_cli.measure.plan import Plan
 from alpine_cli.measure.sweep import _left_out, describe_settings, measure_sweep, plan_grid
 from alpine_cli.measure.trials import settings_to
 from alpine_cli.measure.workload import WorkloadRequest, load_workload
@@ -30,6 +31,11 @@ Request = dict[str, Any]
 @pytest.fixture(scope="module")
 def request_(subject: tuple[Path, Path]) -> Request:
     plan, settings, _ = plan_grid(_options(subject), GRID)
+    return _request(plan, settings)
+
+
+def _request(plan: Plan, settings: list[Setting], **changes: Any) -> Request:
+    """What the worker is sent."""
     return {
         "workload": plan.request.model_dump(mode="json"),
         "settings": settings_to(settings),
@@ -38,6 +44,7 @@ def request_(subject: tuple[Path, Path]) -> Request:
         "folder": None,
         "metric": "accuracy",
         "time": None,
+        **changes,
     }
 
 
@@ -104,15 +111,7 @@ def test_truncation_is_the_input_encoded_shorter(subject: tuple[Path, Path]) -> 
     """Answers and multiply-adds are those of tokenising anew with a smaller `max_length`."""
     grid = GridOptions((Family(TRUNCATE, (16, 5)),))
     plan, settings, _ = plan_grid(_options(subject), grid)
-    request = {
-        "workload": plan.request.model_dump(mode="json"),
-        "settings": settings_to(settings),
-        "flops_batch_size": 1,
-        "flops_tokens_per_batch": None,
-        "folder": None,
-        "metric": "accuracy",
-        "time": {"runs": 5, "min_seconds": 0, "timed_samples": 8},
-    }
+    request = _request(plan, settings, time={"runs": 5, "min_seconds": 0, "timed_samples": 8})
     part = Part.model_validate(measure_sweep(request))
     assert part.predictions is not None
     macs = values(part, "total_macs")
@@ -208,13 +207,6 @@ def test_padding_engines_cost_more_in_batches(subject: tuple[Path, Path]) -> Non
     for size in (1, 8):
         options = _options(subject, engine="padded", flops_batch_size=size)
         plan, settings, _ = plan_grid(options, GRID)
-        request = {
-            "workload": plan.request.model_dump(mode="json"),
-            "settings": settings_to(settings[:1]),
-            "flops_batch_size": size,
-            "folder": None,
-            "metric": "accuracy",
-            "time": None,
-        }
+        request = _request(plan, settings[:1], flops_batch_size=size)
         costs[size] = values(Part.model_validate(measure_sweep(request)), "total_macs")
     assert costs[8]["unpruned"] > costs[1]["unpruned"]  # type: ignore[operator]
