@@ -167,7 +167,8 @@ class Bench:
             fields |= {f"prune.{name}": v for name, v in setting.pruning.to_dict().items()}
             fields["train.max_length"] = setting.max_length or plan.max_length
         if start is None:
-            config = load_config(None, (), fields | {"model": plan.model, "task": plan.task})
+            model = plan.model.replace("{seed}", str(self._seed))
+            config = load_config(None, (), fields | {"model": model, "task": plan.task})
         else:
             # of the same samples: the first so many of the split that the model was trained on
             fields["limit.train"] = round(plan.recovery * (plan.train or self._samples()))
@@ -358,7 +359,9 @@ def _accuracy(row: Row) -> str:
 def main() -> None:
     """Run, print, write; see the head of this module."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", required=True, help="encoder that all runs start from")
+    parser.add_argument(
+        "--model", required=True, help="encoder that runs start from; {seed} in it is the seed"
+    )
     parser.add_argument("--task", default="clone-detection")
     parser.add_argument("--data", required=True)
     parser.add_argument("--name", required=True, help="of the result files")
