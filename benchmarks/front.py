@@ -16,7 +16,8 @@ checkpoints (fine-tuning seeds of one model) a sample's outcome is averaged over
 interval is about samples, the range over seeds is told beside it.
 
 Nothing is chosen here: with so many settings the best of them is flattered. `--time` measures
-throughput of those on the Pareto front, in turns with unpruned. `--again front-NAME.json` judges
+throughput of those on the Pareto front, in turns with unpruned, `--energy` their energy (of the
+first checkpoint: costs do not hang on the seed of the weights). `--again front-NAME.json` judges
 and draws once more what was run before.
 """
 
@@ -66,6 +67,9 @@ _WITHIN = 0.005
 """Of accuracy: what counts as nothing lost in the closing lines."""
 
 
+Measured = tuple[float, float, float]
+
+
 @dataclass(frozen=True)
 class Change:
     """A paired difference of accuracy, as a fraction, with its 95 % interval."""
@@ -93,7 +97,9 @@ class Row:
         unpruned: against unpruned; None for unpruned itself.
         rival: truncation of equal cost; None where none is as dear.
         truncation: against that.
-        throughput: over that of unpruned, (value, low, high); None where it was not measured.
+        throughput, energy: over that of unpruned, (value, low, high); None where it was not
+            measured.
+        energy_is: "measured" or "modelled".
         on_front: whether no other setting is both cheaper and better.
     """
 
@@ -107,8 +113,10 @@ class Row:
     unpruned: Change | None
     rival: str | None
     truncation: Change | None
-    throughput: tuple[float, float, float] | None
+    throughput: Measured | None
     on_front: bool
+    energy: Measured | None = None
+    energy_is: str = ""
 
 
 def paired(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: int = 0) -> Change:
@@ -138,6 +146,7 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
     if len({result.predictions.labels for result in results if result.predictions}) != 1:
         raise SystemExit("the checkpoints did not see the same samples")
     by_name = [{point.name: point for point in front_points(result)} for result in results]
+    metered = results[0].figure("energy_gross", BASELINE)
     rows = []
     for name in by_name[0]:
         mine = [known[name] for known in by_name]
@@ -153,7 +162,9 @@ def rows_of(results: Sequence[Result]) -> list[Row]:
                 unpruned=None,
                 rival=None,
                 truncation=None,
-                throughput=_throughput(mine),
+                throughput=_measured(mine[0].throughput),
+                energy=_measured(mine[0].energy),
+                energy_is=metered.provenance if metered else "",
                 on_front=False,
             )
         )
@@ -216,9 +227,7 @@ def _value(result: Result, figure: str, name: str) -> float:
     return found.value
 
 
-def _throughput(points: Sequence[FrontPoint]) -> tuple[float, float, float] | None:
-    """The ratio of the first checkpoint: cost does not hang on the seed of the weights."""
-    found = points[0].throughput
+def _measured(found: Comparison | None) -> Measured | None:
     if found is None or found.ratio is None or found.interval is None:
         return None
     return found.ratio, found.interval.low, found.interval.high
@@ -255,6 +264,7 @@ def drawable(rows: Sequence[Row], result: Result) -> list[FrontPoint]:
                 figure=figure,
                 change=change,
                 throughput=None,
+                energy=None,
                 pruning={} if row.setting == BASELINE else dict(about.pruning or {}),
                 max_length=about.max_length,
                 on_front=row.on_front,
@@ -267,10 +277,14 @@ def document(name: str, rows: Sequence[Row], results: Sequence[Result]) -> str:
     """The table and the closing lines, in Markdown."""
     subject, seeds = results[0].subject, len(results)
     base = next(row for row in rows if row.setting == BASELINE)
-    timed = any(row.throughput for row in rows)
+    costs = {
+        "throughput": [row.throughput for row in rows],
+        f"energy ({base.energy_is})": [row.energy for row in rows],
+    }
+    told = {name: values for name, values in costs.items() if any(values)}
     head = ["", "setting", "rule", "MACs, %", "accuracy, %", "F1, %", "against unpruned, points"]
     head += ["truncation of equal cost", "against it, points"]
-    head += ["throughput / unpruned"] * timed
+    head += [f"{name} / unpruned" for name in told]
     lines = [
         f"# Front: {name}",
         "",
@@ -284,7 +298,7 @@ def document(name: str, rows: Sequence[Row], results: Sequence[Result]) -> str:
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",
     ]
-    for row in rows:
+    for place, row in enumerate(rows):
         cells = [
             "\\*" if row.on_front else "",
             row.setting,
@@ -296,8 +310,8 @@ def document(name: str, rows: Sequence[Row], results: Sequence[Result]) -> str:
             row.rival or "",
             str(row.truncation or ""),
         ]
-        if timed:
-            found = row.throughput
+        for values in told.values():
+            found = values[place]
             cells.append("" if found is None else "{:.2f} [{:.2f}, {:.2f}]".format(*found))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *closing(rows), ""])
@@ -356,6 +370,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--time", action="store_true", help="measure throughput of the front")
+    parser.add_argument("--energy", action="store_true", help="measure, or model, its energy")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--output", type=Path, default=RESULTS)
     asked = parser.parse_args()
@@ -411,6 +426,7 @@ def _sweeps(asked: argparse.Namespace) -> list[Result]:
                 grid,
                 asked.output,
                 time=asked.time and place == 0,
+                energy=asked.energy and place == 0,
                 on_progress=_progress,
                 on_planned=lambda text: print(text, file=sys.stderr),
             )

@@ -66,6 +66,12 @@ def sweep(
         bool,
         typer.Option("--time", help="Measure the throughput of the settings on the front, too."),
     ] = False,
+    energy: Annotated[
+        bool,
+        typer.Option(
+            "--energy", help="Measure, or else model, their energy per sample, too; see co2."
+        ),
+    ] = False,
     batch_size: m.BatchSizeOption = None,
     tokens_per_batch: m.TokensPerBatchOption = None,
     device: DeviceOption = None,
@@ -74,6 +80,9 @@ def sweep(
     runs: m.RunsOption = 10,
     min_seconds: m.MinSecondsOption = 5.0,
     timed_samples: m.TimedSamplesOption = 256,
+    country: m.CountryOption = None,
+    carbon_intensity: m.CarbonIntensityOption = None,
+    pue: m.PueOption = 1.0,
     seed: m.SeedOption = 0,
     picture: Annotated[
         Path | None,
@@ -89,7 +98,8 @@ def sweep(
     removal, plain truncation of the input), at several strengths each, run
     once over the split; multiply-adds follow from the lengths each layer
     really ran at. Each setting is tested against unpruned on the same
-    samples. Nothing is trained, and nothing is timed unless --time is given.
+    samples. Nothing is trained, and nothing is timed or metered unless --time
+    or --energy is given.
 
         alpine sweep --checkpoint ckpt.pt --picture front.png
 
@@ -138,6 +148,9 @@ def sweep(
         runs=runs,
         min_seconds=min_seconds,
         timed_samples=timed_samples or None,
+        country=country,
+        carbon_intensity=carbon_intensity,
+        pue=pue,
         seed=seed,
     )
     with show_progress("sweep", output) as on_progress:
@@ -147,6 +160,7 @@ def sweep(
             output,
             metric=metric,
             time=time,
+            energy=energy,
             on_progress=on_progress,
             on_planned=tell_size,
         )

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -44,7 +46,7 @@ from alpine_cli.measure.workload import Batch, Workload, WorkloadRequest, load_w
 from alpine_cli.results import Caution, Figure, Part
 from alpine_cli.tasks.batching import BatchLimit
 
-__all__ = ["measure_energy"]
+__all__ = ["Pass", "energy_of_passes", "measure_energy"]
 
 _IDLE_SECONDS = 5.0
 
@@ -61,43 +63,90 @@ def measure_energy(request: Mapping[str, Any]) -> dict[str, Any]:
             "training_tokens_per_batch".
     """
     workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
-    uuids = []
-    if workload.device.type == "cuda":
-        index = workload.device.index
-        uuids.append(gpu_uuid_of(torch.cuda.current_device() if index is None else index))
-    meters = open_meters(uuids)
-    try:
-        report_progress(0, 1000, "idle power")
-        idle_watts = _idle_watts(meters)
-        with watch_machine(uuids[0] if uuids else None) as watch:
-            part = _inference(workload, meters, idle_watts, request)
-            if request.get("training"):
-                part = part.merged(_training(workload, meters, idle_watts, request))
-    finally:
-        meters.close()
-    seen = cautions.of_watch(watch.seen(), "measuring energy")
-    return part.merged(Part(cautions=[*meters.cautions(), *seen])).model_dump(mode="json")
-
-
-def _inference(
-    workload: Workload, meters: Meters, idle_watts: Mapping[str, float], request: Mapping[str, Any]
-) -> Part:
     passes: dict[str, Pass] = {
         name: lambda batches, variant=variant: timed_pass(variant, batches)  # type: ignore[misc]
         for name, variant in workload.variants.items()
     }
     batches = workload.timed_batches(request["timed_samples"])
-    budget = request["runs"], request["min_seconds"]
+    with _metered(workload.device) as metered:
+        figures = _inference(passes, batches, metered, request, workload.request.seed)
+        part = _compared(figures, workload, request)
+        if request.get("training"):
+            part = part.merged(_training(workload, metered.meters, metered.idle_watts, request))
+    return part.merged(Part(cautions=metered.cautions)).model_dump(mode="json")
+
+
+def energy_of_passes(
+    passes: Mapping[str, Pass],
+    batches: Mapping[str, Sequence[Batch]],
+    how: Mapping[str, Any],
+    *,
+    device: torch.device,
+    seed: int,
+) -> Part:
+    """Energy per sample of inference of several passes in turns, each against the first.
+
+    Args:
+        passes: what runs batches, by name; the baseline first.
+        batches: of each.
+        how: "runs", "min_seconds", "grid", "pue", as for `measure_energy`.
+        device: whose GPU is metered, if it is one.
+        seed: of the order and of the intervals.
+    """
+    with _metered(device) as metered:
+        figures = _inference(passes, batches, metered, how, seed)
+    baseline, *others = passes
+    comparisons = compare_all(figures, [(name, baseline) for name in others], seed=seed)
+    return Part(figures=figures, comparisons=comparisons, cautions=metered.cautions)
+
+
+@dataclass
+class _Metered:
+    """Open meters, idle power, and, once they are closed, what is to be told of them."""
+
+    meters: Meters
+    idle_watts: Mapping[str, float]
+    cautions: list[Caution] = field(default_factory=list)
+
+
+@contextmanager
+def _metered(device: torch.device) -> Iterator[_Metered]:
+    """Meters of the machine and of the GPU in use, with idle power taken first."""
+    uuids = []
+    if device.type == "cuda":
+        index = device.index
+        uuids.append(gpu_uuid_of(torch.cuda.current_device() if index is None else index))
+    meters = open_meters(uuids)
+    try:
+        report_progress(0, 1000, "idle power")
+        metered = _Metered(meters, _idle_watts(meters))
+        with watch_machine(uuids[0] if uuids else None) as watch:
+            yield metered
+    finally:
+        meters.close()
+    seen = cautions.of_watch(watch.seen(), "measuring energy")
+    metered.cautions = [*meters.cautions(), *seen]
+
+
+def _inference(
+    passes: Mapping[str, Pass],
+    batches: Mapping[str, Sequence[Batch]],
+    metered: _Metered,
+    how: Mapping[str, Any],
+    seed: int,
+) -> list[Figure]:
+    meters = metered.meters
+    budget = how["runs"], how["min_seconds"]
     if not _senses(meters):  # energy is then a model of the time, which `throughput` measures
         budget = half_budget(*budget)
-    blocks = _blocks(passes, batches, meters, budget, workload.request.seed, "inference")
-    grid = GridIntensity(**request["grid"])
+    blocks = _blocks(passes, batches, meters, budget, seed, "inference")
+    grid = GridIntensity(**how["grid"])
     figures: list[Figure] = []
     for name in passes:
         figures += energy_figures(
-            name, blocks[name], meters.sources, meters.absent, idle_watts, grid, request["pue"]
+            name, blocks[name], meters.sources, meters.absent, metered.idle_watts, grid, how["pue"]
         )
-    return _compared(figures, workload, request)
+    return figures
 
 
 def _training(

@@ -1,10 +1,10 @@
 """Accuracy against multiply-adds of many prunings of one checkpoint, without training anything.
 
     make_plan ─▶ worker: unpruned, then every setting (`trials`) ─▶ optionally, the settings on the
-                 front timed in turns ─▶ Result of kind "sweep", a variant per setting
+                 front timed and metered in turns ─▶ Result of kind "sweep", a variant per setting
 
-One process loads the model once. With `time`, throughput is measured of the Pareto front only, of
-`unpruned` and the settings in random turns on the same weights.
+One process loads the model once. With `time` and `energy`, throughput and energy are measured of
+the Pareto front only, of `unpruned` and the settings in random turns on the same weights.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from alpine_cli.checkpoint import Checkpoint, load_checkpoint
 from alpine_cli.measure import cautions
 from alpine_cli.measure.bench import command_line
 from alpine_cli.measure.blocks import run_blocks
+from alpine_cli.measure.carbon import grid_intensity
+from alpine_cli.measure.energy import Pass, energy_of_passes
 from alpine_cli.measure.environment import describe_environment
 from alpine_cli.measure.grid import TRUNCATE, GridOptions, Setting, make_grid, sizes_of
 from alpine_cli.measure.grid_options import grid_settings
@@ -60,6 +62,7 @@ __all__ = [
 ]
 
 _TIMING = ("runs", "min_seconds", "timed_samples")
+_CARBON = ("country", "carbon_intensity", "pue")
 _SETTINGS = (
     *("checkpoint", "data", "split", "limit", "batch_size", "tokens_per_batch"),
     *("flops_batch_size", "flops_tokens_per_batch"),
@@ -78,6 +81,7 @@ def run_sweep(
     *,
     metric: str = "accuracy",
     time: bool = False,
+    energy: bool = False,
     on_progress: OnProgress | None = None,
     on_planned: OnPlanned | None = None,
 ) -> Result:
@@ -92,6 +96,7 @@ def run_sweep(
         output: directory of result files.
         metric: what the front is made of, with multiply-adds; a name of `METRIC_NAMES`.
         time: measure the throughput of the settings on the front.
+        energy: measure, or else model, their energy per sample, as `measure.energy` does.
         on_progress: called with (done, total, text).
         on_planned: told the size of the grid.
 
@@ -105,19 +110,22 @@ def run_sweep(
     options = plan.options
     environment = describe_environment(threads=options.threads, seed=options.seed)
     folder = output / ".partial" / key_of(plan, ["sweep"], environment).folder
+    timing = {name: getattr(options, name) for name in _TIMING}
+    power = grid_intensity(options.country, options.carbon_intensity)
     request = {
         "workload": plan.request.model_dump(mode="json"),
         "settings": settings_to(settings),
         **options.flops_batch_limit.by_name("flops_"),
         "folder": str(folder.resolve()),
         "metric": metric,
-        "time": {name: getattr(options, name) for name in _TIMING} if time else None,
+        "time": timing if time else None,
+        "energy": timing | {"grid": asdict(power), "pue": options.pue} if energy else None,
     }
-    before = cautions.before(environment, device=options.device) if time else []
+    before = cautions.before(environment, device=options.device) if time or energy else []
     answer = run_isolated("sweep", request, threads=options.threads, on_progress=on_progress)
     told = [*plan.cautions, *_left_out(grid, settings), *_many_tests(len(settings)), *before]
     part = Part(cautions=told).merged(Part.model_validate(answer))
-    if time:
+    if time or energy:
         part = part.merged(
             Part(
                 cautions=[
@@ -127,15 +135,17 @@ def run_sweep(
             )
         )
     shown = shown_settings(options)
-    if time:
-        shown |= {name: getattr(options, name) for name in _TIMING}
+    if time or energy:
+        shown |= timing
+    if energy:
+        shown |= {name: getattr(options, name) for name in _CARBON}
     result = Result(
         **dict(part),
         command=command_line(sys.argv),
         kind="sweep",
         subject=plan.subject,
         variants=describe_settings(plan, settings),
-        settings={**shown, **grid_settings(grid), "metric": metric, "time": time},
+        settings={**shown, **grid_settings(grid), "metric": metric, "time": time, "energy": energy},
         environment=environment,
     )
     discard(folder)
@@ -218,10 +228,13 @@ def measure_sweep(request: Mapping[str, Any]) -> dict[str, Any]:
         trials.append(runner.run(setting))
     seed = workload.request.seed
     part = part_of(trials, runner.labels, flops_limit=limit, seed=seed)
-    if request["time"]:
+    if request["time"] or request.get("energy"):
         front = _front(trials, runner, request["metric"])
         chosen = [setting for i, setting in enumerate(settings) if i == 0 or i in front]
-        part = part.merged(_timed(workload, runner, chosen, request["time"]))
+        if request["time"]:
+            part = part.merged(_timed(workload, runner, chosen, request["time"]))
+        if request.get("energy"):
+            part = part.merged(_metered(workload, runner, chosen, request["energy"]))
     return part.model_dump(mode="json")
 
 
@@ -234,30 +247,22 @@ def _timed(
     workload: Workload, runner: TrialRunner, settings: Sequence[Setting], how: Mapping[str, Any]
 ) -> Part:
     """Throughput of these settings in random turns, on one copy of the weights."""
-    by_name = {setting.name: setting for setting in settings}
-    groups = [batch.indices for batch in workload.timed_batches(how["timed_samples"])[BASELINE]]
-    batches: dict[str, list[Batch]] = {}
-    for setting in settings:
-        report_progress(0, 1000, f"warm-up of {setting.name}")
-        variant = runner.variant_of(setting)
-        batches[setting.name] = [variant.batch_of(list(group)) for group in groups]
-        timed_pass(variant, batches[setting.name])
-
-    def run(name: str) -> Any:
-        return timed_pass(runner.variant_of(by_name[name]), batches[name])
-
+    passes, batches = _passes(workload, runner, settings, how["timed_samples"])
+    for name, run in passes.items():
+        report_progress(0, 1000, f"warm-up of {name}")
+        run(batches[name])
     blocks = run_blocks(
-        list(by_name),
-        run,
+        list(passes),
+        lambda name: passes[name](batches[name]),
         runs=how["runs"],
         min_seconds=how["min_seconds"],
         seed=workload.request.seed,
         on_progress=report_progress,
     )
-    samples = sum(map(len, groups))
+    samples = sum(len(batch.indices) for batch in batches[BASELINE])
     figures = []
-    for name, passes in blocks.items():
-        rates = [samples / block.seconds for block in passes]
+    for name, timed in blocks.items():
+        rates = [samples / block.seconds for block in timed]
         figures.append(
             Figure(
                 name="throughput",
@@ -280,6 +285,32 @@ def _timed(
     return Part(
         figures=figures, comparisons=compare_all(figures, pairs, seed=workload.request.seed)
     )
+
+
+def _metered(
+    workload: Workload, runner: TrialRunner, settings: Sequence[Setting], how: Mapping[str, Any]
+) -> Part:
+    """Energy of these settings in random turns, on one copy of the weights."""
+    passes, batches = _passes(workload, runner, settings, how["timed_samples"])
+    return energy_of_passes(
+        passes, batches, how, device=workload.device, seed=workload.request.seed
+    )
+
+
+def _passes(
+    workload: Workload, runner: TrialRunner, settings: Sequence[Setting], limit: int | None
+) -> tuple[dict[str, Pass], dict[str, list[Batch]]]:
+    """What runs each setting, and its batches: the same samples together in all of them."""
+    groups = [list(batch.indices) for batch in workload.timed_batches(limit)[BASELINE]]
+    passes: dict[str, Pass] = {}
+    batches: dict[str, list[Batch]] = {}
+    for setting in settings:
+        variant = runner.variant_of(setting)
+        batches[setting.name] = [variant.batch_of(group) for group in groups]
+        passes[setting.name] = lambda batches, setting=setting: timed_pass(  # type: ignore[misc]
+            runner.variant_of(setting), batches
+        )
+    return passes, batches
 
 
 def _left_out(grid: GridOptions, settings: Sequence[Setting]) -> list[Caution]:

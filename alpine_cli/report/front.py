@@ -21,6 +21,7 @@ BASELINE = "unpruned"
 TRUNCATE = "truncate"
 _FRONT_MARK, _PUBLISHED_MARK = "*", "P"
 _PUBLISHED_LAYERS = ("odd", "even", "all")
+_ENERGY = "energy_gross"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class FrontPoint:
         share: of those of `unpruned`.
         figure: the metric.
         change: the metric against `unpruned`; None for `unpruned` itself.
-        throughput: against `unpruned`, where it was measured.
+        throughput, energy: against `unpruned`, where they were measured (energy: or modelled).
         pruning: its pruning settings.
         max_length: tokens that its input was cut to; None leaves it as the checkpoint cuts it.
         on_front: whether no other setting is both cheaper and better.
@@ -45,6 +46,7 @@ class FrontPoint:
     figure: Figure
     change: Comparison | None
     throughput: Comparison | None
+    energy: Comparison | None
     pruning: dict[str, Any]
     max_length: int | None
     on_front: bool
@@ -121,6 +123,7 @@ def front_points(result: Result, metric: str | None = None) -> list[FrontPoint]:
             figure=figure,
             change=result.comparison(metric, name, BASELINE),
             throughput=result.comparison("throughput", name, BASELINE),
+            energy=result.comparison(_ENERGY, name, BASELINE),
             pruning={} if name == BASELINE else dict(result.variants[name].pruning or {}),
             max_length=result.variants[name].max_length,
             on_front=place in front,
@@ -140,6 +143,7 @@ def front_table(result: Result) -> Table | None:
     macs = scale_for("MACs", [point.macs for point in points])
     others = [name for name in ("accuracy", "f1", "mcc") if name != metric]
     timed = any(point.throughput for point in points)
+    metered = result.figure(_ENERGY, BASELINE)
     columns = [
         Column("", numeric=False),
         Column("setting", numeric=False),
@@ -153,6 +157,8 @@ def front_table(result: Result) -> Table | None:
     ]
     if timed:
         columns.append(Column("throughput / unpruned"))
+    if metered is not None:
+        columns.append(Column(f"energy / unpruned, {metered.provenance}"))
     rows = []
     for point in points:
         row = [
@@ -171,7 +177,9 @@ def front_table(result: Result) -> Table | None:
             shown = None if value is None else value * factor
             row.append(Cell("" if shown is None else format_value(shown), value=shown))
         if timed:
-            row.append(_throughput_cell(point))
+            row.append(_ratio_cell(point.throughput))
+        if metered is not None:
+            row.append(_ratio_cell(point.energy))
         rows.append(row)
     published = ""
     if any(point.published for point in points):
@@ -217,8 +225,7 @@ def _change_cells(point: FrontPoint, metric: str) -> list[Cell]:
     return [cell, Cell("" if p is None else f"{p:.2g}", value=p)]
 
 
-def _throughput_cell(point: FrontPoint) -> Cell:
-    found = point.throughput
+def _ratio_cell(found: Comparison | None) -> Cell:
     if found is None or found.ratio is None:
         return Cell("")
     interval = found.interval

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from alpine_cli.measure import trials
+from alpine_cli.measure import energy, trials
 from alpine_cli.measure.accuracy import predict
+from alpine_cli.measure.carbon import grid_intensity
 from alpine_cli.measure.grid import TRUNCATE, Family, GridOptions, Setting, make_grid
 from alpine_cli.measure.grid_options import SWEEP, choose_grid
+from alpine_cli.measure.meters import Meters, Source
 from alpine_cli.measure.options import MeasureOptions
 from alpine_cli.measure.plan import Plan
 from alpine_cli.measure.sweep import _left_out, describe_settings, measure_sweep, plan_grid
@@ -162,6 +165,44 @@ def test_timing_measures_the_front_in_turns(request_: Request) -> None:
     assert "unpruned" in timed
     assert min(cost, key=lambda name: cost[name] or 0) in timed  # the cheapest is on any front
     compared = {c.variant for c in part.comparisons if c.figure == "throughput"}
+    assert compared == timed - {"unpruned"}
+
+
+class TenWatts:
+    """Ten joules per second of the real clock."""
+
+    window_s = 0.0
+
+    def __init__(self) -> None:
+        self.sources = {"cpu": Source("measured", "a meter of the tests")}
+
+    def start(self) -> None:
+        self._began = time.perf_counter()
+
+    def stop(self) -> dict[str, float]:
+        return {"cpu": 10 * (time.perf_counter() - self._began)}
+
+    def close(self) -> None:
+        pass
+
+
+def test_energy_is_metered_of_the_same_settings_in_turns(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(energy, "open_meters", lambda uuids: Meters([TenWatts()], {"gpu": "none"}))
+    monkeypatch.setattr(energy, "_IDLE_SECONDS", 0.05)
+    how = {"runs": 5, "min_seconds": 0, "timed_samples": 8}
+    power = {"grid": asdict(grid_intensity(None, 100.0)), "pue": 2.0}
+    part = Part.model_validate(measure_sweep({**request_, "time": how, "energy": how | power}))
+    timed = {figure.variant for figure in part.figures if figure.name == "throughput"}
+    gross, carbon = values(part, "energy_gross"), values(part, "co2")
+    assert set(gross) == set(carbon) == timed
+    for name, joules in gross.items():
+        assert joules is not None
+        assert joules > 0
+        # per 1000 samples, at 100 g/kWh and twice the energy of the machine alone
+        assert carbon[name] == pytest.approx(1000 * joules / 3.6e6 * 100 * 2)
+    compared = {c.variant for c in part.comparisons if c.figure == "energy_gross"}
     assert compared == timed - {"unpruned"}
 
 
