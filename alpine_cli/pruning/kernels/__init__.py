@@ -23,13 +23,13 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 
 __all__ = ["available", "chosen", "forced", "serves_cuda"]
 
-_forced: ContextVar[bool | None] = ContextVar("alpine_kernels_forced", default=None)
+# What `forced` says. For one thread: torch.compile traces no ContextVar, and every model asks.
+_forced: bool | None = None
 
 
 def available(device: torch.device) -> bool:
@@ -46,18 +46,21 @@ def chosen(device: torch.device) -> bool:
 
 def serves_cuda(device: torch.device) -> bool:
     """Whether to work as is best on CUDA: few launches, no loop over sequences, no copy."""
-    on = _forced.get()
-    return device.type == "cuda" if on is None else on
+    return device.type == "cuda" if _forced is None else _forced
 
 
 @contextmanager
 def forced(on: bool = True) -> Iterator[None]:
-    """For tests: work as on CUDA whatever the device; with `on=False`, as on a CPU."""
-    token = _forced.set(on)
+    """For tests: work as on CUDA whatever the device; with `on=False`, as on a CPU.
+
+    In one thread at a time: it changes what all of them do.
+    """
+    global _forced
+    before, _forced = _forced, on
     try:
         yield
     finally:
-        _forced.reset(token)
+        _forced = before
 
 
 def _interpreted() -> bool:
