@@ -18,7 +18,8 @@ from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from alpine_cli.pruning.kernels import layout_triton, repack_triton, scores_triton, selection_triton
+from alpine_cli.pruning.kernels import carry_triton, layout_triton, repack_triton
+from alpine_cli.pruning.kernels import scores_triton, selection_triton
 
 LEAST_SHARED_MEMORY = 99 << 10  # of GPUs of compute capability 8.0 and newer
 TYPES = {
@@ -28,6 +29,7 @@ TYPES = {
     "order": "*i32", "first_member": "*i32", "member_count": "*i32",
     "cu_seqlens": "*i64", "cu_before": "*i64", "cu_after": "*i64", "segment": "*i64",
     "kept": "*i64", "slot": "*i64", "merged_row": "*i64", "removed": "*i64",
+    "source": "*i64", "source_out": "*i64", "special": "*u8", "special_out": "*u8",
 }  # everything else is a number
 
 
@@ -51,6 +53,7 @@ for kernel in (scores_triton._received, scores_triton._log_sum_exp):
 rule = {"TOLERANCE": 2e-6, "TWO_SIDED": True, "BLOCK": 1024}
 assert "2.000000e-06 : f64" in compiles(selection_triton._keep_by_spread, **rule)["ttir"]
 compiles(layout_triton._lay_out, MERGES=True, CAUSAL=True, BLOCK=1024, SEQUENCES=128)
+compiles(carry_triton._carry, SIZED=True, BLOCK=1024)
 row = {"WIDTH": 768, "WIDE": tl.float32, "BLOCK_D": 256}
 merge = {"WEIGHTED": False, "weight": None}
 compiles(repack_triton._gather, "*bf16", BLOCK_M=32, **row, **merge)

@@ -34,6 +34,7 @@ KERNELS = {
     "selection_triton": ("keep_by_spread",),
     "layout_triton": ("lay_out",),
     "repack_triton": ("gather", "spread"),
+    "carry_triton": ("carry",),
 }
 
 
@@ -101,8 +102,11 @@ def test_plans_and_outputs_equal_the_plain_ones(
     for layer, plan in our_call.plans.items():
         assert torch.equal(plan.keep_T, their_call.plans[layer].keep_T)
         assert torch.equal(plan.slot_T, their_call.plans[layer].slot_T)
+    for mine, other in zip(our_call.tokens, their_call.tokens, strict=True):
+        assert torch.equal(mine.source_T, other.source_T)
+        assert torch.equal(mine.special_T, other.special_T)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
-    expected = {"gather"}
+    expected = {"gather", "carry"}
     if name != "bipartite":
         expected |= {"received", "log_sum_exp"}
     if SETTINGS[name].get("merge") != "nearest":
@@ -129,7 +133,7 @@ def test_gradients_equal_the_plain_ones(
     prune(model, PruningConfig("1,2", **SETTINGS[name]))
     (our_loss, ours), used = by_kernels(lambda: loss_and_gradients(model, batch))
     their_loss, theirs = plainly(lambda: loss_and_gradients(model, batch))
-    assert {"gather", "spread", "received"} <= used
+    assert {"gather", "spread", "received", "carry"} <= used
     assert our_loss == pytest.approx(their_loss, rel=1e-4, abs=1e-3)
     assert_gradients_close(ours, theirs)
 
@@ -152,7 +156,7 @@ def test_under_bf16_autocast(device: torch.device) -> None:
 
     (ours, our_gradient), used = by_kernels(run)
     theirs, their_gradient = plainly(run)
-    assert used == {"gather", "spread"}
+    assert used == {"gather", "spread", "carry"}
     torch.testing.assert_close(ours, theirs, atol=2e-2, rtol=2e-2)
     scale = their_gradient.abs().max()
     torch.testing.assert_close(our_gradient / scale, their_gradient / scale, atol=2e-2, rtol=0)

@@ -9,10 +9,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alpine_cli.pruning import kernels
+from alpine_cli.pruning import PruningConfig, kernels
+from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.kernels.selection import keep_by_spread
 from alpine_cli.pruning.packed import Ragged
-from alpine_cli.pruning.plan import PruningPlan
+from alpine_cli.pruning.plan import PruningPlan, TokenState, tokens_after
+from alpine_cli.pruning.planning import make_plan
 from alpine_cli.pruning.rules import floor
 from alpine_cli.pruning.selection import TOLERANCE, band, plan_keep
 from tests.reference import alpine as slow
@@ -110,7 +112,7 @@ def test_plans_equal_plain_ones(
 def test_plans_of_many_and_of_long_sequences(device: torch.device, causal: bool) -> None:
     """More sequences, and longer ones, than one block of the kernel holds."""
     generator = random.Random(1)
-    for lengths in ([generator.randint(0, 3) for _ in range(140)], [1500, 3]):
+    for lengths in ([generator.randint(0, 3) for _ in range(130)], [1500, 3]):
         ragged = ragged_on(device, lengths)
         _, keep_T = drawn(ragged, 7, 0.6)
         with kernels.forced():
@@ -140,3 +142,43 @@ def assert_equal_plans(ours: PruningPlan, theirs: PruningPlan) -> None:
         assert [
             order[first[row] : first[row] + count[row]] for row in range(plan.after.total)
         ] == expected[:-1]
+
+
+@given(
+    lengths=lengths_of,
+    merge=st.sampled_from(["mean", "none", "nearest"]),
+    causal=st.booleans(),
+    seed=st.integers(0, 999),
+)
+@by_interpreter
+def test_tokens_are_carried_as_by_the_twin(
+    device: torch.device, lengths: list[int], merge: str, causal: bool, seed: int
+) -> None:
+    """Over two layers, so that merged tokens are among those that go."""
+    ragged = ragged_on(device, lengths)
+    last_T = ragged.position_T == ragged.lengths_B[ragged.segment_T] - 1
+    after = []
+    for on in (True, False):
+        sizes_T = torch.ones(ragged.total, device=device) if merge == "nearest" else None
+        tokens = TokenState(
+            ragged,
+            (ragged.position_T == 0) | last_T,
+            ragged.position_T,
+            size_T=sizes_T,
+            place_T=ragged.position_T if causal else None,
+            read_T=last_T if causal else None,
+        )
+        config = PruningConfig("all", rule="top", keep=0.6, merge=merge)  # type: ignore[arg-type]
+        for layer in range(2):
+            total = tokens.ragged.total
+            scores_T, _ = drawn(tokens.ragged, seed + layer, 0)
+            hidden_TD = scores_T[:, None] * torch.ones(total, 2, device=device)
+            with kernels.forced(on):
+                plan = make_plan(Evidence(tokens, hidden_TD, scores_T, layer, layer), config)
+                tokens = tokens_after(tokens, plan, layer)
+        after.append(tokens)
+    ours, theirs = after
+    assert ours.ragged.lengths == theirs.ragged.lengths
+    for name in ("source_T", "special_T", "size_T", "place_T", "read_T"):
+        mine, other = getattr(ours, name), getattr(theirs, name)
+        assert (mine is None and other is None) or torch.equal(mine, other), name
