@@ -56,7 +56,7 @@ def evidence_of(lengths: list[int], seed: int, causal: bool, knows: bool) -> Evi
     causal=st.booleans(),
     knows=st.booleans(),
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_ties_included(
     fields: dict[str, Any], chunk: int, lengths: list[int], seed: int, causal: bool, knows: bool
 ) -> None:

@@ -256,9 +256,10 @@ def _prepared(
 ) -> tuple[Tensor, Tensor, dict[str, int | bool | str]]:
     """Queries and keys with dense last dimensions, and what the kernels are compiled for."""
     q_THd, k_THd = (x if x.stride(2) == 1 else x.contiguous() for x in (q_THd, k_THd))
+    single = q_THd.dtype == torch.float32
     # not allow_tf32: reading that raises where the newer setting was written
-    tf32 = torch.backends.cuda.matmul.fp32_precision == "tf32"
-    ieee = q_THd.dtype == torch.float32 and not tf32
+    tf32 = single and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    tile = _TILE_IEEE if single and not tf32 else _TILE
     return (
         q_THd,
         k_THd,
@@ -266,11 +267,11 @@ def _prepared(
             "HEADS": q_THd.shape[1],
             "DIM": q_THd.shape[2],
             "BLOCK_D": max(16, triton.next_power_of_2(q_THd.shape[2])),
-            "BLOCK_Q": _TILE_IEEE if ieee else _TILE,
-            "BLOCK_K": _TILE_IEEE if ieee else _TILE,
+            "BLOCK_Q": tile,
+            "BLOCK_K": tile,
             "BIASED": key_bias_T is not None,
             "CAUSAL": causal,
-            "PRECISION": "ieee" if ieee else "tf32",
+            "PRECISION": "tf32" if tf32 else "ieee",  # of float32; else without meaning
             # the interpreter multiplies the bits of bfloat16 as if they were integers
             "WIDEN": triton.knobs.runtime.interpret and q_THd.dtype == torch.bfloat16,
             "num_warps": 4,
