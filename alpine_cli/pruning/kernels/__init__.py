@@ -21,7 +21,6 @@ GPU of compute capability 8.0, the oldest that Triton supports.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 import warnings
@@ -32,15 +31,24 @@ import torch
 
 __all__ = ["available", "chosen", "forced", "serves_cuda"]
 
+_INSTALLED = importlib.util.find_spec("triton") is not None
 # What `forced` says. For one thread: torch.compile traces no ContextVar, and every model asks.
 _forced: bool | None = None
+# What was found out about each device; a machine does not change.
+_runs_on: dict[str, bool] = {}
 
 
 def available(device: torch.device) -> bool:
     """Whether kernels can run there: on CUDA with Triton; on a CPU with Triton's interpreter on."""
     if device.type == "cpu":
-        return _interpreted() and _installed()
-    return device.type == "cuda" and _installed() and _compiles(device)
+        return _interpreted() and _INSTALLED
+    if device.type != "cuda" or not _INSTALLED:
+        return False
+    # a dict, not functools.cache: torch.compile reads it, and would trace through the other
+    name = str(device)
+    if name not in _runs_on:
+        _runs_on[name] = _compiles(device)
+    return _runs_on[name]
 
 
 def chosen(device: torch.device) -> bool:
@@ -71,17 +79,11 @@ def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 
 
-@functools.cache
-def _installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-@functools.cache
 def _compiles(device: torch.device) -> bool:
     """Whether a first kernel compiles and runs: it needs a C compiler and a GPU Triton supports."""
-    from alpine_cli.pruning.kernels import probe_triton
-
     try:
+        from alpine_cli.pruning.kernels import probe_triton
+
         return probe_triton.runs(device)
     except Exception as error:  # whatever a compiler, a driver or an import may raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
