@@ -260,9 +260,11 @@ class _EnterModel:
                     f"special_tokens_mask must be (batch, length) = {tuple(mask_BL.shape)}"
                     f" (got shape {tuple(special_BL.shape)})"
                 )
-            special_T, read_T = special_BL[mask_BL] != 0, run.tokens[0].read_T
+            # not special_BL[mask_BL]: that would ask the device how many there are
+            special_T = special_BL.reshape(-1).index_select(0, valid_T) != 0
+            read_T = run.tokens[0].read_T
             special_T = special_T if read_T is None else special_T | read_T
-            run.tokens[0] = replace(run.tokens[0], special_T=special_T)
+            run.tokens[0] = replace(run.tokens[0], special_T=special_T, special_counts=None)
         if allowed_BLL is not None:
             visibility = Visibility.of_input(allowed_BLL, tokens.source_T, tokens.ragged)
             run.tokens[0] = replace(run.tokens[0], visibility=visibility)
@@ -296,7 +298,13 @@ def _in_order(tokens: TokenState, model: PreTrainedModel, ids: Tensor | None) ->
     last_B = torch.where(last_B < 0, ragged.lengths_B - 1, last_B)
     read_T = position_T == last_B[ragged.segment_T]
     special_T = read_T | (position_T == 0)
-    return replace(tokens, special_T=special_T, place_T=tokens.source_T, read_T=read_T)
+    return replace(
+        tokens,
+        special_T=special_T,
+        place_T=tokens.source_T,
+        read_T=read_T,
+        special_counts=None,  # one or two: it depends on where padding is among the ids
+    )
 
 
 def _matrix_dtype(model: PreTrainedModel, device: torch.device) -> torch.dtype:

@@ -16,7 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["Ragged", "pack", "unpack"]
+__all__ = ["Ragged", "pack", "to_device", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,15 @@ class Ragged:
     def sum_by_sequence(self, values_T: Tensor) -> Tensor:
         """(B,) sums of `values_T` over the tokens of each sequence, in `values_T`'s dtype."""
         return values_T.new_zeros(self.batch).index_add_(0, self.segment_T, values_T)
+
+
+def to_device(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """(N,) int64 of numbers that the host knows, without waiting for the device."""
+    on_host = torch.tensor(numbers, dtype=torch.int64)
+    if device.type != "cuda":
+        return on_host.to(device)
+    # from pageable memory, the copy would wait for everything that the device has yet to do
+    return on_host.pin_memory().to(device, non_blocking=True)
 
 
 def pack(padded: Tensor, ragged: Ragged) -> Tensor:

@@ -15,15 +15,49 @@ left are causal in the plain sense, and no mask is needed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from alpine_cli.pruning import kernels
+from alpine_cli.pruning.kernels import carry, repack
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.visibility import Visibility
 
-__all__ = ["PruningPlan", "TokenState", "apply_plan", "initial_tokens", "tokens_after"]
+__all__ = [
+    "Members",
+    "PruningPlan",
+    "TokenState",
+    "apply_plan",
+    "initial_tokens",
+    "members_by_sort",
+    "tokens_after",
+]
+
+
+@dataclass(frozen=True)
+class Members:
+    """The tokens of each slot: a plan, read from its result.
+
+    Attributes:
+        order_T: (T,) int32, all tokens, those that share a slot side by side and in order.
+        first_R: (T',) int32, where in `order_T` those of a slot begin.
+        count_R: (T',) int32, how many they are. Both may have more entries, without meaning.
+    """
+
+    order_T: Tensor
+    first_R: Tensor
+    count_R: Tensor
+
+
+def members_by_sort(slot_T: Tensor, total: int) -> Members:
+    """The members of each of the `total` slots, whatever the plan. No copy to the host."""
+    sorted_T, order_T = slot_T.sort(stable=True)
+    rows = torch.arange(total + 1, device=slot_T.device)
+    bounds = torch.searchsorted(sorted_T, rows).to(torch.int32)
+    return Members(order_T.to(torch.int32), bounds[:-1], bounds.diff())
 
 
 @dataclass(frozen=True)
@@ -43,6 +77,7 @@ class PruningPlan:
         size_T: (T,) float32, weights of the tokens that share slots with kept ones; None where a
             slot of several holds removed tokens only, all of one weight.
         causal: whether merged tokens stand in the place of their last member.
+        found_members: `members`, where they were found on the way.
     """
 
     before: Ragged
@@ -54,6 +89,14 @@ class PruningPlan:
     removes: bool
     size_T: Tensor | None = None
     causal: bool = False
+    found_members: Members | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def members(self) -> Members:
+        """The tokens of each slot; what kernels read."""
+        if self.found_members is not None:
+            return self.found_members
+        return members_by_sort(self.slot_T, self.after.total)
 
     @property
     def weight_T(self) -> Tensor:
@@ -85,6 +128,8 @@ def apply_plan(hidden_TD: Tensor, plan: PruningPlan, rows: int | None = None) ->
         return hidden_TD
     total = plan.after.total
     rows = total if rows is None else rows
+    if kernels.chosen(hidden_TD.device) and repack.takes(hidden_TD):
+        return repack.repack(hidden_TD, plan, rows)
     wide = hidden_TD.to(torch.promote_types(hidden_TD.dtype, torch.float32))
     if plan.size_T is not None:
         weighted = wide * plan.weight_T.to(wide.dtype)[:, None]
@@ -117,6 +162,8 @@ class TokenState:
         place_T: (T,) int64, in causal models the column where the token stands: its own, a merged
             token that of its last member. Ascending within a sequence. Else None.
         read_T: (T,) bool, in causal models the one token of each sequence that heads read.
+        special_counts: how many tokens of each sequence are special, where the host knows; they
+            stay, so it knows for all layers. Else None.
         memo: what layers derive from these very tokens and share (rotary tables).
     """
 
@@ -128,6 +175,7 @@ class TokenState:
     visibility: Visibility | None = None
     place_T: Tensor | None = None
     read_T: Tensor | None = None
+    special_counts: tuple[int, ...] | None = None
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -145,12 +193,43 @@ class TokenState:
 def initial_tokens(mask_BL: Tensor, multiple: int = 1) -> TokenState:
     """Tokens of a padded input with validity `mask_BL` (B, L) bool, holes allowed.
 
-    `multiple` is that of the layout, see `Ragged.rows`.
+    `multiple` is that of the layout, see `Ragged.rows`. Copies the lengths to the host, nothing
+    else.
     """
     ragged = Ragged.from_lengths(mask_BL.sum(1), multiple=multiple)
-    source_T = mask_BL.nonzero()[:, 1]
+    # nonzero() would ask the device once more how many there are
+    mask_N = mask_BL.flatten()
+    place_N = torch.where(mask_N, mask_N.cumsum(0) - 1, ragged.total)
+    column_N = torch.arange(mask_BL.shape[1], device=mask_BL.device).expand_as(mask_BL).flatten()
+    source_T = column_N.new_empty(ragged.total + 1).scatter_(0, place_N, column_N)[:-1]
     unmarked = TokenState(ragged, torch.zeros_like(source_T, dtype=torch.bool), source_T)
-    return TokenState(ragged, unmarked.ends_T(), source_T)
+    special_counts = tuple(min(length, 2) for length in ragged.lengths)
+    return TokenState(ragged, unmarked.ends_T(), source_T, special_counts=special_counts)
+
+
+def _carried(
+    source_T: Tensor, special_T: Tensor, plan: PruningPlan, merged: int
+) -> tuple[Tensor, Tensor]:
+    """(T',) sources and (T',) special tokens: those of kept tokens; `merged` and False else."""
+    if kernels.chosen(source_T.device):
+        return carry.carried(source_T, special_T, plan, merged)
+    total, slot_T = plan.after.total, _writers(plan)
+    source_T = torch.where(plan.keep_T, source_T, merged)
+    source = source_T.new_zeros(total + 1).index_copy_(0, slot_T, source_T)
+    special_T = special_T & plan.keep_T
+    special = special_T.new_zeros(total + 1).index_copy_(0, slot_T, special_T)
+    return source[:total], special[:total]
+
+
+def _writers(plan: PruningPlan) -> Tensor:
+    """(T,) slots of the tokens that say what their slot is; T' for others.
+
+    Tokens that share a slot without sizes are all removed ones: they all write the same value.
+    With sizes there is one kept token among them, and only that one writes.
+    """
+    if plan.size_T is None:
+        return plan.slot_T
+    return torch.where(plan.keep_T, plan.slot_T, plan.after.total)
 
 
 def tokens_after(tokens: TokenState, plan: PruningPlan, layer: int) -> TokenState:
@@ -158,18 +237,14 @@ def tokens_after(tokens: TokenState, plan: PruningPlan, layer: int) -> TokenStat
     if not plan.removes:
         return tokens
     total = plan.after.total
-    # Tokens that share a slot without sizes are all removed ones: they all write the same value.
-    # With sizes there is one kept token among them, and only that one writes.
-    slot_T = plan.slot_T if plan.size_T is None else torch.where(plan.keep_T, plan.slot_T, total)
-    source_T = torch.where(plan.keep_T, tokens.source_T, -(layer + 1))
-    source = source_T.new_zeros(total + 1).index_copy_(0, slot_T, source_T)
-    special_T = tokens.special_T & plan.keep_T
-    special = special_T.new_zeros(total + 1).index_copy_(0, slot_T, special_T)
+    source_T, special_T = _carried(tokens.source_T, tokens.special_T, plan, -(layer + 1))
     position_T, size_T = tokens.position_T, tokens.size_T
     if position_T is not None:
         position_T = apply_plan(position_T[:, None], plan)[:, 0]
-    if size_T is not None:
-        size_T = plan.size_after() if plan.size_T is not None else size_T[plan.keep_T]
+    if plan.size_T is not None:
+        size_T = plan.size_after()
+    elif size_T is not None:  # nothing merges: size_T[keep_T], whose length the host knows
+        size_T = size_T.new_zeros(total + 1).index_copy_(0, plan.slot_T, size_T)[:total]
     visibility = tokens.visibility
     if visibility is not None:
         visibility = visibility.after(plan.slot_T, plan.after)
@@ -178,14 +253,16 @@ def tokens_after(tokens: TokenState, plan: PruningPlan, layer: int) -> TokenStat
         place = place_T.new_zeros(total + 1).scatter_reduce_(0, plan.slot_T, place_T, "amax")
         place_T = place[:total]
     if read_T is not None:  # never removed: a slot of its own, or one that it takes others into
+        slot_T = _writers(plan)
         read_T = read_T.new_zeros(total + 1).index_copy_(0, slot_T, read_T & plan.keep_T)[:total]
     return TokenState(
         plan.after,
-        special[:total],
-        source[:total],
+        special_T,
+        source_T,
         position_T,
         size_T,
         visibility,
         place_T,
         read_T,
+        tokens.special_counts,
     )

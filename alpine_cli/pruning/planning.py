@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from alpine_cli.pruning.config import SHARE_RULES, PruningConfig
+from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.merging import plan_bipartite, plan_nearest
 from alpine_cli.pruning.plan import PruningPlan
-from alpine_cli.pruning.rules import kept_counts, kept_tokens
+from alpine_cli.pruning.rules import kept_tokens
 from alpine_cli.pruning.selection import plan_keep
 
 __all__ = ["make_plan"]
@@ -15,15 +15,19 @@ __all__ = ["make_plan"]
 def make_plan(evidence: Evidence, config: PruningConfig) -> PruningPlan:
     """The plan of one layer.
 
-    Rules by share with the merges "mean" and "none" copy nothing from the device to the host; all
-    others copy once (bipartite and nearest merging: per sequence, where the device is not a CPU).
+    Rules by share with the merges "mean" and "none" copy nothing from the device to the host, nor
+    does bipartite merging where the host knows how many tokens are protected; all others copy once.
     """
     if config.rule == "bipartite":
         return plan_bipartite(evidence, config)
-    keep_T = kept_tokens(evidence, config)
+    kept = kept_tokens(evidence, config)
     if config.merge == "nearest":
-        return plan_nearest(keep_T, evidence, config)
-    counts = None
-    if config.rule in SHARE_RULES:
-        counts = kept_counts(evidence.ragged, config.share_at(evidence.step))
-    return plan_keep(keep_T, evidence.ragged, config.merge, counts, causal=evidence.tokens.causal)
+        return plan_nearest(kept.keep_T, evidence, config)
+    return plan_keep(
+        kept.keep_T,
+        evidence.ragged,
+        config.merge,
+        kept.host_kept,
+        kept_B=kept.kept_B,
+        causal=evidence.tokens.causal,
+    )

@@ -14,17 +14,20 @@ beforehand: they need no copy from the device. Protected tokens always stay and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from alpine_cli.pruning import kernels
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.evidence import Evidence
-from alpine_cli.pruning.packed import Ragged
+from alpine_cli.pruning.kernels.selection import keep_by_spread
+from alpine_cli.pruning.packed import Ragged, to_device
 from alpine_cli.pruning.selection import TOLERANCE, band, score_statistics
 
-__all__ = ["floor", "keep_share", "kept_count", "kept_counts", "kept_tokens"]
+__all__ = ["Kept", "floor", "keep_share", "kept_count", "kept_counts", "kept_tokens"]
 
 
 def floor(scores_T: Tensor, protected_T: Tensor, ragged: Ragged, alpha: float) -> Tensor:
@@ -54,7 +57,7 @@ def keep_share(rank_T: Tensor, protected_T: Tensor, ragged: Ragged, share: float
         ragged: layout of the T tokens.
         share: in (0, 1].
     """
-    counts_B = torch.tensor(kept_counts(ragged, share), device=rank_T.device)
+    counts_B = to_device(kept_counts(ragged, share), rank_T.device)
     # Padding last, protected tokens first: one sort of a (B, L) grid, no loop, no host copy.
     grid_BL = torch.full(
         (ragged.batch * ragged.longest,), -torch.inf, dtype=torch.float64, device=rank_T.device
@@ -68,30 +71,56 @@ def keep_share(rank_T: Tensor, protected_T: Tensor, ragged: Ragged, share: float
     return place_BL.flatten()[ragged.grid_index_T] < counts_B[ragged.segment_T]
 
 
-def _band(evidence: Evidence, config: PruningConfig) -> Tensor:
-    scores_T = evidence.require_scores()
-    return band(scores_T, evidence.protected_T(config), evidence.ragged, config.alpha)
+@dataclass(frozen=True)
+class Kept:
+    """What a rule chose.
+
+    Attributes:
+        keep_T: (T,) bool, the tokens that stay.
+        kept_B: (B,) int64, how many they are in each sequence, where that was counted on the way.
+        host_kept: the same on the host, where the rule decides that beforehand.
+    """
+
+    keep_T: Tensor
+    kept_B: Tensor | None = None
+    host_kept: Sequence[int] | None = None
 
 
-def _floor(evidence: Evidence, config: PruningConfig) -> Tensor:
-    scores_T = evidence.require_scores()
-    return floor(scores_T, evidence.protected_T(config), evidence.ragged, config.alpha)
+def _band(evidence: Evidence, config: PruningConfig) -> Kept:
+    scores_T, protected_T = evidence.require_scores(), evidence.protected_T(config)
+    ragged, alpha = evidence.ragged, config.alpha
+    if kernels.chosen(scores_T.device):
+        return Kept(
+            *keep_by_spread(scores_T, protected_T, ragged, alpha, TOLERANCE, two_sided=True)
+        )
+    return Kept(band(scores_T, protected_T, ragged, alpha))
 
 
-def _by_share(rank_T: Tensor, evidence: Evidence, config: PruningConfig) -> Tensor:
+def _floor(evidence: Evidence, config: PruningConfig) -> Kept:
+    scores_T, protected_T = evidence.require_scores(), evidence.protected_T(config)
+    ragged, alpha = evidence.ragged, config.alpha
+    if kernels.chosen(scores_T.device):
+        return Kept(
+            *keep_by_spread(scores_T, protected_T, ragged, alpha, TOLERANCE, two_sided=False)
+        )
+    return Kept(floor(scores_T, protected_T, ragged, alpha))
+
+
+def _by_share(rank_T: Tensor, evidence: Evidence, config: PruningConfig) -> Kept:
     share = config.share_at(evidence.step)
-    return keep_share(rank_T, evidence.protected_T(config), evidence.ragged, share)
+    keep_T = keep_share(rank_T, evidence.protected_T(config), evidence.ragged, share)
+    return Kept(keep_T, host_kept=kept_counts(evidence.ragged, share))
 
 
-def _top(evidence: Evidence, config: PruningConfig) -> Tensor:
+def _top(evidence: Evidence, config: PruningConfig) -> Kept:
     return _by_share(evidence.require_scores(), evidence, config)
 
 
-def _first(evidence: Evidence, config: PruningConfig) -> Tensor:
+def _first(evidence: Evidence, config: PruningConfig) -> Kept:
     return _by_share(-evidence.ragged.position_T, evidence, config)
 
 
-def _random(evidence: Evidence, config: PruningConfig) -> Tensor:
+def _random(evidence: Evidence, config: PruningConfig) -> Kept:
     return _by_share(_noise(evidence.tokens.source_T, evidence.layer), evidence, config)
 
 
@@ -107,7 +136,7 @@ def _noise(source_T: Tensor, layer: int) -> Tensor:
     return word_T.to(torch.float64) / 2**32
 
 
-_RULES: dict[str, Callable[[Evidence, PruningConfig], Tensor]] = {
+_RULES: dict[str, Callable[[Evidence, PruningConfig], Kept]] = {
     "band": _band,
     "floor": _floor,
     "top": _top,
@@ -116,6 +145,6 @@ _RULES: dict[str, Callable[[Evidence, PruningConfig], Tensor]] = {
 }
 
 
-def kept_tokens(evidence: Evidence, config: PruningConfig) -> Tensor:
-    """(T,) bool: the tokens that `config.rule` keeps; every rule but "bipartite"."""
+def kept_tokens(evidence: Evidence, config: PruningConfig) -> Kept:
+    """The tokens that `config.rule` keeps; every rule but "bipartite"."""
     return _RULES[config.rule](evidence, config)

@@ -13,13 +13,16 @@ otherwise be decided by that rounding. With the tolerance, ties stay.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from alpine_cli.pruning import kernels
 from alpine_cli.pruning.config import Merge, PruningConfig
-from alpine_cli.pruning.packed import Ragged
+from alpine_cli.pruning.kernels.layout import lay_out
+from alpine_cli.pruning.packed import Ragged, to_device
 from alpine_cli.pruning.plan import PruningPlan, TokenState
 
 __all__ = [
@@ -77,6 +80,7 @@ def plan_keep(
     merge: Merge,
     host_kept: Sequence[int] | None = None,
     *,
+    kept_B: Tensor | None = None,
     causal: bool = False,
 ) -> PruningPlan:
     """Turn a choice of tokens into a plan: kept ones in order, then one merged token.
@@ -88,26 +92,28 @@ def plan_keep(
         ragged: layout of the T tokens.
         merge: "mean" (removed tokens of a sequence share one slot, appended last) or "none".
         host_kept: how many tokens of each sequence `keep_T` keeps, where the caller knows.
+        kept_B: (B,) int64, the same on the device, where the caller knows.
         causal: the merged token takes the place of the last one removed instead; see `plan`.
     """
+    if kernels.chosen(keep_T.device) and ragged.total:
+        if kept_B is None and host_kept is not None:
+            kept_B = to_device(host_kept, keep_T.device)
+        elif kept_B is None:
+            kept_B = ragged.sum_by_sequence(keep_T.to(torch.int64))
+        return _plan_at_once(keep_T, kept_B, ragged, merge, host_kept, causal)
     keeps_T = keep_T.to(torch.int64)
-    kept_B = ragged.sum_by_sequence(keeps_T)
+    if kept_B is None:
+        kept_B = ragged.sum_by_sequence(keeps_T)
     removed_B = ragged.lengths_B - kept_B
     has_merged_B = (removed_B > 0) if merge == "mean" else torch.zeros_like(removed_B).bool()
     after_B = kept_B + has_merged_B
     if host_kept is None:
-        host_after, host_removed = torch.stack((after_B, removed_B)).tolist()
-    else:
-        host_removed = [n - kept for n, kept in zip(ragged.lengths, host_kept, strict=True)]
-        merged = 1 if merge == "mean" else 0
-        host_after = [
-            kept + merged * (gone > 0) for kept, gone in zip(host_kept, host_removed, strict=True)
-        ]
+        host_kept = kept_B.tolist()
+    host_after, removes = _lengths_after(ragged, host_kept, merge)
     after = Ragged.from_lengths(after_B, host_after, ragged.multiple)
     total = after.total
     if causal:
         slot_T, merged_row_B = _slots_in_order(keep_T, ragged, has_merged_B, total)
-        removes = any(host_removed)
         return PruningPlan(
             ragged, after, keep_T, slot_T, merged_row_B, removed_B, removes, causal=True
         )
@@ -120,7 +126,46 @@ def plan_keep(
         after.cu_seqlens[:-1][ragged.segment_T] + rank_T,
         merged_row_B[ragged.segment_T],
     )
-    return PruningPlan(ragged, after, keep_T, slot_T, merged_row_B, removed_B, any(host_removed))
+    return PruningPlan(ragged, after, keep_T, slot_T, merged_row_B, removed_B, removes)
+
+
+def _lengths_after(
+    ragged: Ragged, host_kept: Sequence[int], merge: Merge
+) -> tuple[tuple[int, ...], bool]:
+    """Lengths of the shorter sequences, and whether any is shorter, on the host."""
+    shorter = [kept < n for n, kept in zip(ragged.lengths, host_kept, strict=True)]
+    if merge == "none":
+        return tuple(host_kept), any(shorter)
+    return tuple(map(operator.add, host_kept, shorter)), any(shorter)
+
+
+def _plan_at_once(
+    keep_T: Tensor,
+    kept_B: Tensor,
+    ragged: Ragged,
+    merge: Merge,
+    host_kept: Sequence[int] | None,
+    causal: bool,
+) -> PruningPlan:
+    """`plan_keep` by a kernel, which runs while the lengths are on their way to the host."""
+    layout = lay_out(keep_T, kept_B, ragged, merges=merge == "mean", causal=causal)
+    if host_kept is None:
+        host_kept = kept_B.tolist()
+    host_after, removes = _lengths_after(ragged, host_kept, merge)
+    after = Ragged(
+        host_after, layout.cu_seqlens, layout.segment_R[: sum(host_after)], ragged.multiple
+    )
+    return PruningPlan(
+        ragged,
+        after,
+        keep_T,
+        layout.slot_T,
+        layout.merged_row_B,
+        layout.removed_B,
+        removes,
+        causal=causal,
+        found_members=layout.members,
+    )
 
 
 def _slots_in_order(
