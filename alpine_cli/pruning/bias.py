@@ -9,6 +9,7 @@ own position in the input, a merged token's mean of those it stands for.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -48,6 +49,12 @@ class LogitBias(Protocol):
     def of_grid(self, ragged: Ragged) -> Tensor:
         """Over left-aligned padding: broadcastable to (B, H, L, L)."""
 
+    def key_T(self) -> Tensor | None:
+        """(T,) finite, where it depends on the key alone; None where it does not.
+
+        Kernels that take no bias can be given such a one in other ways, see `attention.fused`.
+        """
+
 
 @dataclass(frozen=True)
 class PositionBias:
@@ -68,6 +75,10 @@ class PositionBias:
         grid_BL = unpack(self.position_T, ragged)
         return self.rule(torch.where(ragged.mask_BL, grid_BL, grid_BL[:, :1]))
 
+    def key_T(self) -> None:
+        """None: it depends on where the query stands."""
+        return
+
 
 @dataclass(frozen=True)
 class SizeBias:
@@ -75,13 +86,21 @@ class SizeBias:
 
     size_T: Tensor
 
+    @cached_property
+    def _log_T(self) -> Tensor:
+        return self.size_T.log()
+
     def of_rows(self, start: int, stop: int) -> Tensor:
         """(1, 1, n) logarithms of the keys' sizes."""
-        return self.size_T[start:stop].log()[None, None]
+        return self._log_T[start:stop][None, None]
 
     def of_grid(self, ragged: Ragged) -> Tensor:
         """(B, 1, 1, L); 0 at padding."""
-        return unpack(self.size_T.log(), ragged)[:, None, None]
+        return unpack(self._log_T, ragged)[:, None, None]
+
+    def key_T(self) -> Tensor:
+        """(T,) logarithms of the keys' sizes."""
+        return self._log_T
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,12 @@ class SumOfBiases:
     def of_grid(self, ragged: Ragged) -> Tensor:
         """See `LogitBias.of_grid`."""
         return _sum([term.of_grid(ragged) for term in self.terms])
+
+    def key_T(self) -> Tensor | None:
+        """The sum, where every term depends on the key alone."""
+        keys = [term.key_T() for term in self.terms]
+        known = [key_T for key_T in keys if key_T is not None]
+        return _sum(known) if len(known) == len(keys) else None
 
 
 def _sum(terms: list[Tensor]) -> Tensor:
