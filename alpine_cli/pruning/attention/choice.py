@@ -134,8 +134,10 @@ def choose_backend(request: Request, there: Availability | None = None) -> Atten
     Raises:
         PruningError: the back end named cannot serve the request; the message says why.
     """
-    there = availability(request.device) if there is None else there
     forced = _FORCED.get()
+    if forced is None and request.device.type == "cpu":
+        return attend_per_sequence
+    there = availability(request.device) if there is None else there
     if forced is not None:
         reason = refusal(forced, request, there)
         if reason is not None:
@@ -154,8 +156,6 @@ def backend_name(attend: Attend) -> str:
 
 
 def _best(request: Request, there: Availability) -> BackendName:
-    if request.device.type == "cpu":
-        return "per_sequence"
     scored = request.score != "received" or (there.kernels and request.head <= WIDEST_HEAD)
     if request.device.type != "cuda" or not scored:
         return "padded"
