@@ -1,11 +1,12 @@
 """What every test may use: no network, one thread, a tiny model, the command line, the real data.
 
-The environment is set before anything imports torch or transformers, because both read it once.
+The environment is set before anything imports torch, transformers or Triton, which read it once.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +25,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["NO_COLOR"] = "1"
 os.environ["COLUMNS"] = "160"  # Rich folds tables and help texts at the width of the terminal
 os.environ["MPLBACKEND"] = "Agg"
+# Without a GPU, tests of kernels run them through Triton's interpreter. Nothing else does: on a CPU
+# kernels are not chosen.
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # Enough code for a tokenizer of a few hundred merges; several languages, as the tasks have.
 TINY_CODE = (

@@ -16,13 +16,23 @@ protected ones: a token that finds no such place stays, whatever the rule says.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alpine_cli.pruning import kernels
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.packed import Ragged
+from alpine_cli.pruning.partners import (
+    merge_count,
+    nearest_at_once,
+    nearest_one_by_one,
+    pairs_at_once,
+    pairs_one_by_one,
+)
 from alpine_cli.pruning.plan import PruningPlan
 from alpine_cli.pruning.rules import kept_counts
 
@@ -39,54 +49,50 @@ def plan_nearest(keep_T: Tensor, evidence: Evidence, config: PruningConfig) -> P
     if causal:
         keep_T = keep_T | ~_followed(keep_T & ~protected_T, ragged)
     kept_B = ragged.sum_by_sequence(keep_T.to(torch.int64))
-    after = Ragged.from_lengths(kept_B, None, ragged.multiple)
     units_TD = F.normalize(evidence.require_hidden().to(torch.float32), dim=1)
-    slot_T = _kept_slots(keep_T, after)
-    for start, stop in ragged.spans():
-        keep_n = keep_T[start:stop]
-        removed_r, kept_k = (~keep_n).nonzero()[:, 0], keep_n.nonzero()[:, 0]
-        if not len(removed_r):
-            continue
-        likeness_rk = units_TD[start:stop][removed_r] @ units_TD[start:stop][kept_k].T
-        open_k = ~protected_T[start:stop][kept_k]
-        likeness_rk[:, ~open_k & open_k.any()] = -torch.inf
-        if causal:
-            likeness_rk.masked_fill_(kept_k < removed_r[:, None], -torch.inf)
-        chosen_r = kept_k[likeness_rk.argmax(dim=1)]
-        slot_T[start + removed_r] = slot_T[start + chosen_r]
-    return _plan(keep_T, slot_T, after, evidence)
+    at_once = kernels.serves_cuda(keep_T.device)
+    nearest = nearest_at_once if at_once else nearest_one_by_one
+    target_T = nearest(units_TD, keep_T, protected_T, ragged, causal=causal)
+    return _plan(keep_T, target_T, Ragged.from_lengths(kept_B, None, ragged.multiple), evidence)
 
 
 def plan_bipartite(evidence: Evidence, config: PruningConfig) -> PruningPlan:
     """ToMe's bipartite soft matching, to the share of tokens that `config.keep` asks for.
 
-    Every other token can go at most, so a layer keeps no less than about half.
+    Every other token can go at most, so a layer keeps no less than about half. Copies the number
+    of kept, or of protected, tokens of each sequence to the host, once; on CUDA nothing where the
+    host knows how many are protected.
     """
-    ragged, share = evidence.ragged, config.share_at(evidence.step)
+    ragged, causal = evidence.ragged, evidence.tokens.causal
+    counts = kept_counts(ragged, config.share_at(evidence.step))
     units_TD = F.normalize(evidence.require_hidden().to(torch.float32), dim=1)
     protected_T = evidence.protected_T(config)
-    keep_T = torch.ones_like(protected_T)
-    target_T = torch.arange(ragged.total, device=keep_T.device)
-    spans = ragged.spans()
-    counts = [count for count in kept_counts(ragged, share) if count]
-    for (start, stop), count in zip(spans, counts, strict=True):
-        free_f = (~protected_T[start:stop]).nonzero()[:, 0]
-        source_a, target_b = free_f[0::2], free_f[1::2]
-        merges = min(stop - start - count, len(source_a))
-        if merges <= 0 or not len(target_b):
-            continue
-        likeness_ab = units_TD[start:stop][source_a] @ units_TD[start:stop][target_b].T
-        if evidence.tokens.causal:  # the last of an odd number has no partner behind it
-            likeness_ab.masked_fill_(target_b < source_a[:, None], -torch.inf)
-            merges = min(merges, len(target_b))
-        best_a, partner_a = likeness_ab.max(dim=1)
-        gone_m = best_a.argsort(descending=True, stable=True)[:merges]
-        keep_T[start + source_a[gone_m]] = False
-        target_T[start + source_a[gone_m]] = start + target_b[partner_a[gone_m]]
+    host_kept = None
+    if kernels.serves_cuda(units_TD.device):
+        merges = [
+            merge_count(n, count, protected, causal)
+            for n, count, protected in zip(
+                ragged.lengths, counts, _protected_counts(evidence, config), strict=True
+            )
+        ]
+        target_T = pairs_at_once(units_TD, protected_T, ragged, merges, causal=causal)
+        host_kept = [n - merged for n, merged in zip(ragged.lengths, merges, strict=True)]
+    else:
+        target_T = pairs_one_by_one(units_TD, protected_T, ragged, counts, causal=causal)
+    keep_T = target_T == torch.arange(ragged.total, device=target_T.device)
     kept_B = ragged.sum_by_sequence(keep_T.to(torch.int64))
-    after = Ragged.from_lengths(kept_B, None, ragged.multiple)
-    slot_T = _kept_slots(keep_T, after)[target_T]
-    return _plan(keep_T, slot_T, after, evidence)
+    after = Ragged.from_lengths(kept_B, host_kept, ragged.multiple)
+    return _plan(keep_T, target_T, after, evidence)
+
+
+def _protected_counts(evidence: Evidence, config: PruningConfig) -> Sequence[int]:
+    """How many tokens of each sequence are protected; copied to the host where it cannot know."""
+    ragged, tokens = evidence.ragged, evidence.tokens
+    if config.protect == "ends" and not tokens.causal:
+        return [min(n, 2) for n in ragged.lengths]
+    if tokens.special_counts is not None:
+        return tokens.special_counts
+    return ragged.sum_by_sequence(tokens.special_T.to(torch.int64)).tolist()
 
 
 def _followed(open_T: Tensor, ragged: Ragged) -> Tensor:
@@ -96,14 +102,11 @@ def _followed(open_T: Tensor, ragged: Ragged) -> Tensor:
     return upto_B[ragged.segment_T] > seen_T
 
 
-def _kept_slots(keep_T: Tensor, after: Ragged) -> Tensor:
-    """(T,) output row of each kept token, in order; without meaning for removed ones."""
-    # kept tokens of all sequences, in order, are the rows of the output
-    return (keep_T.to(torch.int64).cumsum(0) - 1).clamp(min=0, max=max(0, after.total - 1))
-
-
-def _plan(keep_T: Tensor, slot_T: Tensor, after: Ragged, evidence: Evidence) -> PruningPlan:
+def _plan(keep_T: Tensor, target_T: Tensor, after: Ragged, evidence: Evidence) -> PruningPlan:
+    """Each token goes where the kept token goes that it is merged into."""
     before = evidence.ragged
+    # kept tokens of all sequences, in order, are the rows of the output
+    slot_T = (keep_T.to(torch.int64).cumsum(0) - 1)[target_T]
     size_T = evidence.tokens.size_T
     assert size_T is not None
     removed_B = before.lengths_B - after.lengths_B

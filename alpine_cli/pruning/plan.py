@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from alpine_cli.pruning import kernels
-from alpine_cli.pruning.kernels import repack
+from alpine_cli.pruning.kernels import carry, repack
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.visibility import Visibility
 
@@ -207,25 +207,44 @@ def initial_tokens(mask_BL: Tensor, multiple: int = 1) -> TokenState:
     return TokenState(ragged, unmarked.ends_T(), source_T, special_counts=special_counts)
 
 
+def _carried(
+    source_T: Tensor, special_T: Tensor, plan: PruningPlan, merged: int
+) -> tuple[Tensor, Tensor]:
+    """(T',) sources and (T',) special tokens: those of kept tokens; `merged` and False else."""
+    if kernels.chosen(source_T.device):
+        return carry.carried(source_T, special_T, plan, merged)
+    total, slot_T = plan.after.total, _writers(plan)
+    source_T = torch.where(plan.keep_T, source_T, merged)
+    source = source_T.new_zeros(total + 1).index_copy_(0, slot_T, source_T)
+    special_T = special_T & plan.keep_T
+    special = special_T.new_zeros(total + 1).index_copy_(0, slot_T, special_T)
+    return source[:total], special[:total]
+
+
+def _writers(plan: PruningPlan) -> Tensor:
+    """(T,) slots of the tokens that say what their slot is; T' for others.
+
+    Tokens that share a slot without sizes are all removed ones: they all write the same value.
+    With sizes there is one kept token among them, and only that one writes.
+    """
+    if plan.size_T is None:
+        return plan.slot_T
+    return torch.where(plan.keep_T, plan.slot_T, plan.after.total)
+
+
 def tokens_after(tokens: TokenState, plan: PruningPlan, layer: int) -> TokenState:
     """What the tokens are once `plan` has been applied in layer `layer`."""
     if not plan.removes:
         return tokens
     total = plan.after.total
-    # Tokens that share a slot without sizes are all removed ones: they all write the same value.
-    # With sizes there is one kept token among them, and only that one writes.
-    slot_T = plan.slot_T if plan.size_T is None else torch.where(plan.keep_T, plan.slot_T, total)
-    source_T = torch.where(plan.keep_T, tokens.source_T, -(layer + 1))
-    source = source_T.new_zeros(total + 1).index_copy_(0, slot_T, source_T)
-    special_T = tokens.special_T & plan.keep_T
-    special = special_T.new_zeros(total + 1).index_copy_(0, slot_T, special_T)
+    source_T, special_T = _carried(tokens.source_T, tokens.special_T, plan, -(layer + 1))
     position_T, size_T = tokens.position_T, tokens.size_T
     if position_T is not None:
         position_T = apply_plan(position_T[:, None], plan)[:, 0]
     if plan.size_T is not None:
         size_T = plan.size_after()
     elif size_T is not None:  # nothing merges: size_T[keep_T], whose length the host knows
-        size_T = size_T.new_zeros(total + 1).index_copy_(0, slot_T, size_T)[:total]
+        size_T = size_T.new_zeros(total + 1).index_copy_(0, plan.slot_T, size_T)[:total]
     visibility = tokens.visibility
     if visibility is not None:
         visibility = visibility.after(plan.slot_T, plan.after)
@@ -234,11 +253,12 @@ def tokens_after(tokens: TokenState, plan: PruningPlan, layer: int) -> TokenStat
         place = place_T.new_zeros(total + 1).scatter_reduce_(0, plan.slot_T, place_T, "amax")
         place_T = place[:total]
     if read_T is not None:  # never removed: a slot of its own, or one that it takes others into
+        slot_T = _writers(plan)
         read_T = read_T.new_zeros(total + 1).index_copy_(0, slot_T, read_T & plan.keep_T)[:total]
     return TokenState(
         plan.after,
-        special[:total],
-        source[:total],
+        special_T,
+        source_T,
         position_T,
         size_T,
         visibility,

@@ -9,6 +9,10 @@ the kernel cannot, and is what tests compare it with.
     selection   the rules "band" and "floor"; twins `selection.band`, `rules.floor`
     layout      where kept and removed tokens go; twin: the rest of `selection.plan_keep`
     repack      applying a plan, forward and backward; twin `plan.apply_plan`
+    carry       sources and special tokens of the shorter sequences; twin in `plan.tokens_after`
+
+With them the rules "band" and "floor" with the merge "mean" take four launches a pruned layer,
+besides the scores, in place of some sixty.
 
 Triton's interpreter (TRITON_INTERPRET=1, set before Triton is imported) runs kernels on a CPU,
 slowly; tests do that, within `forced`. What it does not show (speed, races, compilation) needs a
@@ -17,26 +21,34 @@ GPU of compute capability 8.0, the oldest that Triton supports.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 
 __all__ = ["available", "chosen", "forced", "serves_cuda"]
 
-_forced: ContextVar[bool | None] = ContextVar("alpine_kernels_forced", default=None)
+_INSTALLED = importlib.util.find_spec("triton") is not None
+# What `forced` says. For one thread: torch.compile traces no ContextVar, and every model asks.
+_forced: bool | None = None
+# What was found out about each device; a machine does not change.
+_runs_on: dict[str, bool] = {}
 
 
 def available(device: torch.device) -> bool:
     """Whether kernels can run there: on CUDA with Triton; on a CPU with Triton's interpreter on."""
     if device.type == "cpu":
-        return _interpreted() and _installed()
-    return device.type == "cuda" and _installed() and _compiles(device)
+        return _interpreted() and _INSTALLED
+    if device.type != "cuda" or not _INSTALLED:
+        return False
+    # a dict, not functools.cache: torch.compile reads it, and would trace through the other
+    name = str(device)
+    if name not in _runs_on:
+        _runs_on[name] = _compiles(device)
+    return _runs_on[name]
 
 
 def chosen(device: torch.device) -> bool:
@@ -46,35 +58,32 @@ def chosen(device: torch.device) -> bool:
 
 def serves_cuda(device: torch.device) -> bool:
     """Whether to work as is best on CUDA: few launches, no loop over sequences, no copy."""
-    on = _forced.get()
-    return device.type == "cuda" if on is None else on
+    return device.type == "cuda" if _forced is None else _forced
 
 
 @contextmanager
 def forced(on: bool = True) -> Iterator[None]:
-    """For tests: work as on CUDA whatever the device; with `on=False`, as on a CPU."""
-    token = _forced.set(on)
+    """For tests: work as on CUDA whatever the device; with `on=False`, as on a CPU.
+
+    In one thread at a time: it changes what all of them do.
+    """
+    global _forced
+    before, _forced = _forced, on
     try:
         yield
     finally:
-        _forced.reset(token)
+        _forced = before
 
 
 def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 
 
-@functools.cache
-def _installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
-
-
-@functools.cache
 def _compiles(device: torch.device) -> bool:
     """Whether a first kernel compiles and runs: it needs a C compiler and a GPU Triton supports."""
-    from alpine_cli.pruning.kernels import probe_triton
-
     try:
+        from alpine_cli.pruning.kernels import probe_triton
+
         return probe_triton.runs(device)
     except Exception as error:  # whatever a compiler, a driver or an import may raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

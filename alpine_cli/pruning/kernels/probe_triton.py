@@ -21,6 +21,9 @@ def runs(device: torch.device) -> bool:
     Raises:
         Exception: whatever Triton, the compiler or the driver raise where it does not.
     """
+    capability = torch.cuda.get_device_capability(device)
+    if torch.version.hip is None and capability < (8, 0):
+        raise RuntimeError("its compute capability is {}.{}".format(*capability))
     out = torch.zeros(16, dtype=torch.int32, device=device)
     with torch.cuda.device(device):
         _write_index[(1,)](out, BLOCK=16)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 import triton
 import triton.language as tl
@@ -10,6 +12,8 @@ from torch import Tensor
 __all__ = ["keep_by_spread"]
 
 _BLOCK = 1024
+_WIDEST = 1e30
+"""α that float32 holds, and that no score exceeds."""
 
 
 @triton.jit
@@ -82,7 +86,8 @@ def keep_by_spread(
 
     α goes as a sum of two float32 numbers: Triton takes no float64 number as an argument.
     """
-    coarse = float(torch.tensor(alpha, dtype=torch.float32))
+    alpha = min(alpha, _WIDEST)
+    coarse = ctypes.c_float(alpha).value
     with torch.cuda.device_of(scores_T):
         _keep_by_spread[(kept_B.shape[0],)](
             scores_T,
