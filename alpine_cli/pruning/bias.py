@@ -9,7 +9,6 @@ own position in the input, a merged token's mean of those it stands for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -86,21 +85,17 @@ class SizeBias:
 
     size_T: Tensor
 
-    @cached_property
-    def _log_T(self) -> Tensor:
-        return self.size_T.log()
-
     def of_rows(self, start: int, stop: int) -> Tensor:
         """(1, 1, n) logarithms of the keys' sizes."""
-        return self._log_T[start:stop][None, None]
+        return self.size_T[start:stop].log()[None, None]
 
     def of_grid(self, ragged: Ragged) -> Tensor:
         """(B, 1, 1, L); 0 at padding."""
-        return unpack(self._log_T, ragged)[:, None, None]
+        return unpack(self.size_T.log(), ragged)[:, None, None]
 
     def key_T(self) -> Tensor:
         """(T,) logarithms of the keys' sizes."""
-        return self._log_T
+        return self.size_T.log()
 
 
 @dataclass(frozen=True)

@@ -140,13 +140,12 @@ class PackedEngine:
             else x[0].transpose(0, 1)
             for x in (q_SHNd, k_SHNd, v_SHNd)
         )
-        if backend is None:
+        attend = BACKENDS.get(backend) if backend is not None else None
+        if attend is None:
             request = Request.of(
                 q, k, v, ragged, dropout=dropout, score=score, bias=bias, causal=causal
             )
             attend = choose_backend(request)
-        else:
-            attend = BACKENDS[backend]
         attended = attend(
             q, k, v, ragged, scaling=scaling, dropout=dropout, score=score, bias=bias, causal=causal
         )

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -64,7 +63,8 @@ _LARGEST_HEAD = 256
 _LARGEST_TRAINED_HEAD = 192
 """Beyond it the backward pass of FlashAttention 2 exists on few GPUs."""
 
-_FORCED: ContextVar[BackendName | None] = ContextVar("alpine_attention_backend", default=None)
+# What `attention_backend` says. A plain global: torch.compile traces no ContextVar.
+_forced: BackendName | None = None
 
 
 @dataclass(frozen=True)
@@ -134,18 +134,17 @@ def choose_backend(request: Request, there: Availability | None = None) -> Atten
     Raises:
         PruningError: the back end named cannot serve the request; the message says why.
     """
-    forced = _FORCED.get()
-    if forced is None and request.device.type == "cpu":
+    if _forced is None and request.device.type == "cpu":
         return attend_per_sequence
     there = availability(request.device) if there is None else there
-    if forced is not None:
-        reason = refusal(forced, request, there)
+    if _forced is not None:
+        reason = refusal(_forced, request, there)
         if reason is not None:
             raise PruningError(
-                f"attention_backend({forced!r}) cannot serve this model here: {reason}."
+                f"attention_backend({_forced!r}) cannot serve this model here: {reason}."
                 f" On {request.device} would: {', '.join(_able(request, there))}"
             )
-        return BACKENDS[forced]
+        return BACKENDS[_forced]
     return BACKENDS[_best(request, there)]
 
 
@@ -208,9 +207,9 @@ def _flash_limits(request: Request) -> list[tuple[bool, str]]:
 def attention_backend(name: BackendName | None) -> Iterator[None]:
     """Let the packed engine attend by one back end, whatever it would choose.
 
-    Holds for what is called within, in this thread; None takes the choice back. A call that the
-    back end cannot serve raises PruningError and says why, and layers run again by gradient
-    checkpointing stay with the back end of the first time.
+    Holds for what is called within, in all threads: use it in one at a time. None takes the choice
+    back. A call that the back end cannot serve raises PruningError and says why, and layers run
+    again by gradient checkpointing stay with the back end of the first time.
 
     Raises:
         PruningError: there is no back end of that name.
@@ -218,8 +217,9 @@ def attention_backend(name: BackendName | None) -> Iterator[None]:
     known = get_args(BackendName)
     if name is not None and name not in known:
         raise PruningError(f"attention_backend: must be one of {', '.join(known)} (got {name!r})")
-    token = _FORCED.set(name)
+    global _forced
+    before, _forced = _forced, name
     try:
         yield
     finally:
-        _FORCED.reset(token)
+        _forced = before

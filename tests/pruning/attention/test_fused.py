@@ -22,11 +22,14 @@ from alpine_cli.pruning.attention import (
     attend_per_sequence,
     attend_varlen,
     fused,
+    padded,
 )
+from alpine_cli.pruning.attention.availability import Availability
 from alpine_cli.pruning.bias import LogitBias, PositionBias, SizeBias, SumOfBiases, Window
 from alpine_cli.pruning.config import Score
 from alpine_cli.pruning.packed import Ragged
 from tests.pruning.attention.libraries import FlashKernel, varlen_attn
+from tests.pruning.test_synchronisations import watched
 
 FLASH = [attend_varlen, attend_flash_attn]
 FUSED = [*FLASH, attend_nested]
@@ -265,3 +268,72 @@ def test_offsets_are_made_once_per_layout_and_name_no_empty_sequence() -> None:
     assert not full.even
     assert Ragged.from_lengths(torch.tensor([2, 2])).even
     assert not Ragged.from_lengths(torch.tensor([2, 0])).even
+
+
+@pytest.mark.parametrize("score", ["received", "cls"])
+@pytest.mark.parametrize("bias", ["none", "sizes", "pair"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("lengths", [[5, 0, 9], [4, 4]])
+def test_padded_takes_scores_apart_where_there_are_kernels(
+    monkeypatch: pytest.MonkeyPatch, lengths: list[int], causal: bool, bias: str, score: Score
+) -> None:
+    """No probabilities for their sake; but with biases of pairs, which the kernels do not take."""
+    monkeypatch.setattr(padded, "has_score_kernel", lambda *args: True)
+    monkeypatch.setattr(padded, "availability", lambda device: Availability(kernels=True))
+    held: list[int] = []
+    probabilities = padded.grid_probabilities
+    monkeypatch.setattr(
+        padded,
+        "grid_probabilities",
+        lambda *args, **kwargs: held.append(1) or probabilities(*args, **kwargs),
+    )
+    ragged = Ragged.from_lengths(torch.tensor(lengths))
+    q, k, v = (x.requires_grad_() for x in random_qkv(ragged.total, 8))
+    window = PositionBias(Window(2), ragged.position_T.float())
+    how: dict[str, Any] = {
+        "scaling": 0.3,
+        "dropout": 0.0,
+        "score": score,
+        "bias": window if bias == "pair" else bias_of(bias, ragged.total),
+        "causal": causal,
+    }
+    ours = attend_padded(q, k, v, ragged, **how)
+    theirs = attend_per_sequence(q, k, v, ragged, **how)
+    assert bool(held) == (bias == "pair")
+    torch.testing.assert_close(ours.out_THd, theirs.out_THd, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.scores_T, theirs.scores_T, atol=1e-6, rtol=1e-5)
+    assert ours.scores_T is not None
+    assert not ours.scores_T.requires_grad
+
+
+@pytest.mark.parametrize("score", [None, "received", "cls"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_what_stands_around_a_kernel_asks_the_device_nothing(
+    score: Score | None, causal: bool
+) -> None:
+    """Columns of a bias, offsets without empty sequences, scores: no copy to the host."""
+
+    def kernel(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, ragged: Ragged, **how: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        assert ragged.offsets_int32.shape == (3,)
+        return v, q.new_zeros(q.shape[1], q.shape[0])
+
+    ragged = Ragged.from_lengths(torch.tensor([5, 0, 9]), [5, 0, 9])
+    q, k, v = random_qkv(14, 5)
+    bias = bias_of("sizes", 14)
+    with watched() as asked:
+        attended = fused.attend_fused(
+            kernel,
+            q,
+            k,
+            v,
+            ragged,
+            scaling=0.3,
+            dropout=0.0,
+            score=score,
+            bias=bias,
+            causal=causal,
+        )
+    assert asked == []
+    assert attended.out_THd.shape == (14, 3, 5)
