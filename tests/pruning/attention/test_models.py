@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nested._internal import sdpa as jagged_sdpa
 from torch.nn.attention import SDPBackend
 
-from alpine_cli.pruning import PruningConfig, PruningError, prune, trace
+from alpine_cli.pruning import PruningConfig, PruningError, kernels, prune, trace
 from alpine_cli.pruning.attention import BackendName, attention_backend, choice
 from alpine_cli.pruning.attention.choice import BACKENDS
 from tests.pruning.attention.libraries import HALF, FlashKernel
@@ -216,3 +216,31 @@ def test_a_batch_without_tokens_attends_by_none() -> None:
         assert model(**batch).last_hidden_state.isfinite().all()
     assert set(recorded.calls[0].backends.values()) == {"none"}
     assert "none" not in BACKENDS
+
+
+@pytest.mark.parametrize("backend", ["varlen", "nested", "padded"])
+@pytest.mark.parametrize("setting", ["published", "nearest"])
+def test_with_alpines_own_kernels(
+    all_there: FlashKernel, backend: BackendName, setting: str
+) -> None:
+    """As on CUDA throughout, by Triton's interpreter: back end, scores, plans and repacking."""
+    pytest.importorskip("triton")
+    if not kernels.available(torch.device("cpu")):
+        pytest.skip("Triton's interpreter is off (TRITON_INTERPRET)")
+    model = prune(MODELS["roberta"], PruningConfig(**SETTINGS[setting] | {"layers": "0,2"}))
+    rows = make_rows([13, 1, 9])
+    expected, slow = run(model, rows, None)
+    scored = scores_triton()
+    with kernels.forced(), patch.object(scored, "received", wraps=scored.received) as received:
+        hidden, call = run(model, rows, backend)
+    assert received.call_count == 2  # layers that prune
+    assert set(call.backends.values()) == {backend}
+    for layer, plan in slow.plans.items():
+        assert torch.equal(call.plans[layer].keep_T, plan.keep_T)
+    torch.testing.assert_close(hidden, expected, atol=2e-5, rtol=1e-4)
+
+
+def scores_triton() -> Any:
+    from alpine_cli.pruning.kernels import scores_triton
+
+    return scores_triton
