@@ -84,9 +84,14 @@ def _try_all(index: int) -> Mapping[str, str]:
     both = (half, torch.float32)
     no_triton = None if kernels.chosen(device) else "Triton does not run there"
     trials: list[tuple[str, Trial, tuple[torch.dtype, ...], str | None]] = [
-        ("varlen", partial(fault_of, attend_varlen), (half,), absent or _no_flash()),
-        ("flash_attn", partial(fault_of, attend_flash_attn), (half,), absent or _no_package()),
-        ("nested", partial(fault_of, attend_nested), both, None),
+        ("varlen", partial(_fault_of_either, attend_varlen), (half,), absent or _no_flash()),
+        (
+            "flash_attn",
+            partial(_fault_of_either, attend_flash_attn),
+            (half,),
+            absent or _no_package(),
+        ),
+        ("nested", partial(_fault_of_either, attend_nested), both, None),
         ("scores", fault_of_scores, both, no_triton),
     ]
     for name, trial, dtypes, reason in trials:
@@ -119,7 +124,13 @@ def _no_package() -> str | None:
     return None
 
 
-def fault_of(attend: Attend, device: torch.device, dtype: torch.dtype) -> str | None:
+def _fault_of_either(attend: Attend, device: torch.device, dtype: torch.dtype) -> str | None:
+    return fault_of(attend, device, dtype) or fault_of(attend, device, dtype, causal=True)
+
+
+def fault_of(
+    attend: Attend, device: torch.device, dtype: torch.dtype, *, causal: bool = False
+) -> str | None:
     """What is wrong with a back end on a device: it raises, or its numbers differ. None: nothing.
 
     Sequences of several lengths, an empty one among them, with a key bias and scores: attended
@@ -134,8 +145,8 @@ def fault_of(attend: Attend, device: torch.device, dtype: torch.dtype) -> str | 
             torch.autocast(device.type, enabled=False),
             kernels.forced(False),
         ):
-            ours = _solve(attend, device, dtype)
-            theirs = _solve(attend_per_sequence, torch.device("cpu"), torch.float32)
+            ours = _solve(attend, device, dtype, causal)
+            theirs = _solve(attend_per_sequence, torch.device("cpu"), torch.float32, causal)
     except Exception as error:  # whatever a library raises: an import, a launch, a check
         return _told(error)
     return _difference(("values", "scores", "gradients"), ours, theirs, dtype)
@@ -181,18 +192,28 @@ def _problem(
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Ragged, Tensor]:
     """Queries, keys, values (T, H, d); their layout; sizes (T,). Draws no random numbers."""
     ragged = Ragged.from_lengths(torch.tensor(_LENGTHS, device=device), _LENGTHS)
-    places = torch.arange(ragged.total * _HEADS * _HEAD, device=device, dtype=torch.float32)
+    places = torch.arange(ragged.total * _HEADS * _HEAD, dtype=torch.float32)
     shape = (ragged.total, _HEADS, _HEAD)
-    q, k, v = ((places * step).sin().view(shape).to(dtype) for step in (0.7, 1.3, 2.9))
+    q, k, v = ((places * step).sin().view(shape).to(device, dtype) for step in (0.7, 1.3, 2.9))
     return (q, k, v), ragged, 1 + torch.arange(ragged.total, device=device).float() % 4
 
 
-def _solve(attend: Attend, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+def _solve(
+    attend: Attend, device: torch.device, dtype: torch.dtype, causal: bool
+) -> tuple[Tensor, ...]:
     """Values, scores and gradients of the problem."""
     qkv, ragged, sizes_T = _problem(device, dtype)
     q, k, v = (x.requires_grad_() for x in qkv)
     attended: Attended = attend(
-        q, k, v, ragged, scaling=_SCALING, dropout=0.0, score="received", bias=SizeBias(sizes_T)
+        q,
+        k,
+        v,
+        ragged,
+        scaling=_SCALING,
+        dropout=0.0,
+        score="received",
+        bias=SizeBias(sizes_T),
+        causal=causal,
     )
     weights = torch.linspace(-1, 1, q.numel(), device=device).view(q.shape)
     gradients = torch.autograd.grad((attended.out_THd.float() * weights).sum(), (q, k, v))

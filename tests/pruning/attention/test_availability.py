@@ -32,6 +32,15 @@ def test_sound_back_ends_pass(kernel: FlashKernel) -> None:
         assert fault_of(attend_varlen, CPU, torch.bfloat16) is None
 
 
+def test_a_kernel_that_hides_no_later_keys_is_found(kernel: FlashKernel) -> None:
+    def sees_all(*args: Any, causal: bool, **kwargs: Any) -> Attended:
+        return attend_varlen(*args, causal=False, **kwargs)
+
+    assert fault_of(sees_all, CPU, torch.float32) is None
+    assert "its values differ" in (fault_of(sees_all, CPU, torch.float32, causal=True) or "")
+    assert fault_of(attend_varlen, CPU, torch.float32, causal=True) is None
+
+
 def test_the_trial_runs_wherever_it_is_first_asked_for(kernel: FlashKernel) -> None:
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert fault_of(attend_varlen, CPU, torch.float32) is None
@@ -102,8 +111,10 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A described GPU; the trials of its back ends give what the test puts into "faults"."""
     told: dict[str, Any] = {"capability": (8, 0), "faults": {}, "tried": []}
 
-    def fault(attend: Any, device: torch.device, dtype: torch.dtype) -> str | None:
-        told["tried"].append((attend.__name__, dtype))
+    def fault(
+        attend: Any, device: torch.device, dtype: torch.dtype, causal: bool = False
+    ) -> str | None:
+        told["tried"].append((attend.__name__, dtype, *["causal"] * causal))
         return told["faults"].get((attend.__name__, dtype))
 
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -129,9 +140,13 @@ def test_all_are_tried_once(a_gpu: dict[str, Any]) -> None:
         assert (dict(found.reasons), found.kernels) == ({}, True)
     assert a_gpu["tried"] == [
         ("attend_varlen", torch.bfloat16),
+        ("attend_varlen", torch.bfloat16, "causal"),
         ("attend_flash_attn", torch.bfloat16),
+        ("attend_flash_attn", torch.bfloat16, "causal"),
         ("attend_nested", torch.bfloat16),
+        ("attend_nested", torch.bfloat16, "causal"),
         ("attend_nested", torch.float32),
+        ("attend_nested", torch.float32, "causal"),
         ("scores", torch.bfloat16),
         ("scores", torch.float32),
     ]
@@ -149,7 +164,7 @@ def test_what_cannot_be_there_is_not_tried(a_gpu: dict[str, Any]) -> None:
     found = availability.availability(torch.device("cuda:0"))
     assert set(found.reasons) == {"varlen", "flash_attn"}
     assert "compute capability 8.0" in found.reasons["varlen"]
-    assert {name for name, _ in a_gpu["tried"]} == {"attend_nested", "scores"}
+    assert {name for name, *_ in a_gpu["tried"]} == {"attend_nested", "scores"}
 
 
 def test_without_sound_kernels_scores_come_of_probabilities(a_gpu: dict[str, Any]) -> None:
