@@ -15,8 +15,8 @@ With them the rules "band" and "floor" with the merge "mean" take four launches 
 besides the scores, in place of some sixty.
 
 Triton's interpreter (TRITON_INTERPRET=1, set before Triton is imported) runs kernels on a CPU,
-slowly; tests do that, within `forced`. What it does not show (speed, races, compilation) needs a
-GPU of compute capability 8.0, the oldest that Triton supports.
+slowly; tests do that, within `forced`, and compile them for GPUs. What neither shows (speed, races)
+needs a GPU of compute capability 8.0, the oldest that Triton supports, or newer.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ __all__ = ["gather", "spread"]
 
 _WIDEST_BLOCK = 256
 _TOKENS = 8
-_MEMBERS = 32
-_MEMBERS_WEIGHTED = 8
+_MEMBERS = 16
+_MEMBERS_WEIGHTED = 4
 """Where each row takes in those most like it, they are few."""
 
 
@@ -41,7 +41,9 @@ def _gather(
     BLOCK_M: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    row = tl.program_id(0).to(tl.int64)
+    # From the last row on: merged rows, the slow ones, come before the kept ones they stand behind,
+    # and are not what a launch waits for in the end.
+    row = (tl.num_programs(0) - 1 - tl.program_id(0)).to(tl.int64)
     dims = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     there_d = dims < WIDTH
     count = tl.load(member_count + row, mask=row < total, other=0)
@@ -51,7 +53,7 @@ def _gather(
         alone = tl.load(hidden + token * hidden_row + dims, mask=there_d, other=0.0)
         tl.store(out + row * WIDTH + dims, alone, mask=there_d)
     else:
-        sums = tl.zeros((BLOCK_M, BLOCK_D), dtype=WIDE)
+        merged = tl.zeros((BLOCK_D,), dtype=WIDE)
         for start in range(0, count, BLOCK_M):
             members = start + tl.arange(0, BLOCK_M)
             there_m = members < count
@@ -63,8 +65,7 @@ def _gather(
             ).to(WIDE)
             if WEIGHTED:
                 rows *= tl.load(weight + tokens, mask=there_m, other=0.0).to(WIDE)[:, None]
-            sums += rows
-        merged = tl.sum(sums, axis=0)
+            merged += tl.sum(rows, axis=0)
         if not WEIGHTED:
             merged *= 1.0 / tl.maximum(count, 1).to(WIDE)
         tl.store(out + row * WIDTH + dims, merged.to(out.dtype.element_ty), mask=there_d)
@@ -142,7 +143,7 @@ def gather(
             WEIGHTED=weight_T is not None,
             BLOCK_M=_MEMBERS if weight_T is None else _MEMBERS_WEIGHTED,
             BLOCK_D=block,
-            num_warps=4,
+            num_warps=1,  # a warp reads a row's block in vectors, and sums without exchange,
         )
     return out
 

@@ -33,14 +33,14 @@ TYPES = {
 }  # everything else is a number
 
 
-def compiles(kernel, out=None, stages=2, **constants):
+def compiles(kernel, out=None, warps=4, **constants):
     types = TYPES | {"out": out}
     signature = {
         name: "constexpr" if name in constants else types.get(name, "i32")
         for name in kernel.arg_names
     }
     source = ASTSource(kernel, signature, constants)
-    options = {"num_warps": 4, "num_stages": stages}
+    options = {"num_warps": warps, "num_stages": 2}
     compiled = compile(source, target=GPUTarget("cuda", 80, 32), options=options)
     assert compiled.metadata.shared <= LEAST_SHARED_MEMORY
     return compiled.asm
@@ -56,7 +56,7 @@ compiles(layout_triton._lay_out, MERGES=True, CAUSAL=True, BLOCK=1024, SEQUENCES
 compiles(carry_triton._carry, SIZED=True, BLOCK=1024)
 row = {"WIDTH": 768, "WIDE": tl.float32, "BLOCK_D": 256}
 merge = {"WEIGHTED": False, "weight": None}
-compiles(repack_triton._gather, "*bf16", BLOCK_M=32, **row, **merge)
+compiles(repack_triton._gather, "*bf16", warps=1, BLOCK_M=16, **row, **merge)
 compiles(repack_triton._spread, "*bf16", BLOCK_T=8, **row, **merge)
 print("compiled")
 """
