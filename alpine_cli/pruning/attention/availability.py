@@ -71,7 +71,9 @@ def availability(device: torch.device) -> Availability:
 
 def _missing_on_cuda(index: int) -> Mapping[str, str]:
     if index not in _FOUND:
-        _FOUND[index] = _try_all(index)
+        # a compiled model must not trace what is tried
+        tried = torch.compiler.disable(_try_all) if torch.compiler.is_compiling() else _try_all
+        _FOUND[index] = tried(index)
     return _FOUND[index]
 
 
@@ -172,7 +174,8 @@ def fault_of_scores(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    first_line = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first_line.rstrip('.')}"
 
 
 def _difference(

@@ -152,6 +152,33 @@ def test_all_are_tried_once(a_gpu: dict[str, Any]) -> None:
     ]
 
 
+def test_a_compiled_model_traces_none_of_it(a_gpu: dict[str, Any]) -> None:
+    traced: list[bool] = []
+    a_gpu["faults"] = _Asked(traced)
+
+    def double(x: Tensor) -> Tensor:
+        missing = availability._missing_on_cuda(0)
+        return x * (2 + len(missing))
+
+    compiled = torch.compile(double, backend="eager")
+    for size in (2, 3):
+        assert torch.equal(compiled(torch.ones(size)), torch.full((size,), 2.0))
+    assert traced == [False] * len(a_gpu["tried"])
+    assert len(traced) == 10
+
+
+class _Asked(dict):
+    """No faults; notes whether each question is asked while torch.compile traces."""
+
+    def __init__(self, traced: list[bool]) -> None:
+        super().__init__()
+        self.traced = traced
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        self.traced.append(torch.compiler.is_compiling())
+        return default
+
+
 def test_what_fails_is_left_out_with_a_warning(a_gpu: dict[str, Any]) -> None:
     a_gpu["faults"] = {("attend_nested", torch.float32): "its gradients differ by 2"}
     with pytest.warns(RuntimeWarning, match="without 'nested': its gradients differ"):
