@@ -218,8 +218,10 @@ def test_a_batch_without_tokens_attends_by_none() -> None:
     assert "none" not in BACKENDS
 
 
-@pytest.mark.parametrize("backend", ["varlen", "nested", "padded"])
-@pytest.mark.parametrize("setting", ["published", "nearest"])
+@pytest.mark.parametrize(
+    ("backend", "setting"),
+    [("varlen", "nearest"), ("nested", "published"), ("padded", "published")],
+)
 def test_with_alpines_own_kernels(
     all_there: FlashKernel, backend: BackendName, setting: str
 ) -> None:
@@ -228,7 +230,7 @@ def test_with_alpines_own_kernels(
     if not kernels.available(torch.device("cpu")):
         pytest.skip("Triton's interpreter is off (TRITON_INTERPRET)")
     model = prune(MODELS["roberta"], PruningConfig(**SETTINGS[setting] | {"layers": "0,2"}))
-    rows = make_rows([13, 1, 9])
+    rows = make_rows([9, 1, 6])
     expected, slow = run(model, rows, None)
     scored = scores_triton()
     with kernels.forced(), patch.object(scored, "received", wraps=scored.received) as received:
