@@ -287,6 +287,11 @@ class Environment(_Record):
         default=None,
         description="share of the machine's CPU time that was in use just before measuring",
     )
+    float32_products: Literal["ieee", "tf32"] | None = Field(
+        default=None,
+        description="how PyTorch multiplies float32 matrices on CUDA: 'ieee' as they are, 'tf32'"
+        " with inputs of 10 bits; null: no CUDA, or not recorded",
+    )
 
 
 class Variant(_Record):

@@ -1,13 +1,14 @@
 """Analytic cost of a variant: the formulas of `cost` at the lengths each layer really ran at.
 
 Which lengths those are depends on the engine (`Layout`): the packed engine computes at true
-lengths, others at the longest row of a batch; on CUDA the packed engine pads inside attention.
+lengths, others at the longest row of a batch; where no other back end serves it on CUDA, the
+packed engine pads inside attention.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,16 @@ from alpine_cli.measure.lengths import LayerLengths
 from alpine_cli.measure.operator_counts import count_linear
 from alpine_cli.measure.overhead import pruning_overhead
 from alpine_cli.measure.workload import LoadedVariant
-from alpine_cli.pruning.attention import attend_padded, choose_backend
+from alpine_cli.pruning.attention import (
+    Request,
+    attend_flash_attn,
+    attend_padded,
+    attend_per_sequence,
+    attend_varlen,
+    choose_backend,
+)
+from alpine_cli.pruning.attention.availability import availability
+from alpine_cli.pruning.patch.registry import find_base_model
 
 __all__ = ["Layout", "VariantCost", "analytic_cost", "head_macs", "inputs_of"]
 
@@ -36,21 +46,33 @@ class Layout:
         linear_pads: in matrices of weights.
         attention_pads: in attention's products.
         weights_queries: scores are a product with the mask of valid queries, as a grid needs it.
+        score_passes: how often QKᵀ is computed for the scores alone: 0 where probabilities are at
+            hand, else 1, or 2 where the attention kernel returns no log-sum-exp.
     """
 
     linear_pads: bool = False
     attention_pads: bool = False
     weights_queries: bool = False
+    score_passes: int = 0
 
     @classmethod
     def of(cls, variant: LoadedVariant) -> Layout:
         """How this variant computes on its device."""
         engine = variant.pruning.engine if variant.pruning is not None else None
-        on_grid = engine == "packed" and choose_backend(variant.device) is attend_padded
+        if engine != "packed":
+            return cls(variant.pads, variant.pads, engine == "padded")
+        base, family = find_base_model(variant.model)
+        biased = family.tracks_positions and not family.causal  # by positions, in some layers
+        request = Request(variant.device, base.dtype, bias="pair" if biased else "none")
+        scoring = choose_backend(replace(request, score="received"))
+        holds_probabilities = scoring is attend_per_sequence or (
+            scoring is attend_padded and (biased or not availability(variant.device).kernels)
+        )
+        returns_lse = scoring in (attend_varlen, attend_flash_attn)
         return cls(
-            linear_pads=variant.pads,
-            attention_pads=variant.pads or on_grid,
-            weights_queries=engine == "padded" or on_grid,
+            attention_pads=choose_backend(request) is attend_padded,
+            weights_queries=holds_probabilities and scoring is attend_padded,
+            score_passes=0 if holds_probabilities else 1 if returns_lse else 2,
         )
 
 
@@ -107,6 +129,7 @@ def analytic_cost(
             lengths.compared,
             lengths.pruning,
             weights_queries=layout.weights_queries,
+            score_passes=layout.score_passes,
         )
         flops, products = overhead.flops * prunes, overhead.products * prunes
     return VariantCost(

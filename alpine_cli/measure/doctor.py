@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 
@@ -97,15 +97,26 @@ def _packages() -> list[Finding]:
 def _torch() -> list[Finding]:
     import torch
 
-    from alpine_cli.pruning.attention import choose_backend
+    from alpine_cli.pruning.attention import Request, choose_backend
+    from alpine_cli.pruning.attention.availability import availability
 
-    backends = {"cpu": choose_backend(torch.device("cpu"))}
+    served = [f"cpu: {_function(choose_backend(Request(torch.device('cpu'))))}"]
     state: State = "good"
     remedy = None
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
         text = f"CUDA {torch.version.cuda}, {count} GPU(s) visible"
-        backends["cuda"] = choose_backend(torch.device("cuda"))
+        device = torch.device("cuda")
+        requests = {
+            "cuda, bfloat16": Request(device, torch.bfloat16, score="received"),
+            "cuda, bfloat16, training with dropout": Request(
+                device, torch.bfloat16, dropout=True, trains=True
+            ),
+            "cuda, float32": Request(device, score="received"),
+        }
+        served += [f"{what}: {_function(choose_backend(r))}" for what, r in requests.items()]
+        there = availability(device)
+        served += [f"without {name}: {reason}" for name, reason in there.reasons.items()]
     else:
         build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
         text, state = f"no GPU to compute on ({build})", "absent"
@@ -115,14 +126,14 @@ def _torch() -> list[Finding]:
                 "The driver lists GPUs: install PyTorch for CUDA (pytorch.org), and see that"
                 " CUDA_VISIBLE_DEVICES hides none"
             )
-    named = ", ".join(
-        f"{device}: {getattr(attend, '__name__', type(attend).__name__)}"
-        for device, attend in backends.items()
-    )
     return [
         Finding("software", "CUDA in PyTorch", state, text, remedy),
-        Finding("software", "packed attention", "good", named),
+        Finding("software", "packed attention", "good", "; ".join(served)),
     ]
+
+
+def _function(attend: Any) -> str:
+    return getattr(attend, "__name__", type(attend).__name__)
 
 
 # -- energy ------------------------------------------------------------------------------------

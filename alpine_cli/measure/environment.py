@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -25,6 +25,7 @@ __all__ = [
     "busy_share",
     "describe_environment",
     "describe_gpus",
+    "float32_products",
     "gpu_throttling",
     "gpu_use",
     "nvml",
@@ -86,7 +87,21 @@ def describe_environment(*, threads: int | None = None, seed: int | None = None)
         seed=seed,
         load_average=list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         busy_share=busy_share(),
+        float32_products=float32_products(),
     )
+
+
+def float32_products() -> Literal["ieee", "tf32"] | None:
+    """How PyTorch multiplies float32 matrices on CUDA; None where there is no CUDA.
+
+    Nothing in alpine changes it. PyTorch's default is "ieee"; TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 in
+    the environment, which workers inherit, makes it "tf32".
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
 
 
 def busy_share() -> float:

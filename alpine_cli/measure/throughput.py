@@ -37,11 +37,12 @@ from alpine_cli.measure.workload import (
     WorkloadRequest,
     load_workload,
 )
+from alpine_cli.pruning.apply import trace
 from alpine_cli.results import Figure, Part
 from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.encoding import encode
 
-__all__ = ["TimedPass", "measure_throughput", "timed_pass"]
+__all__ = ["TimedPass", "attention_backends", "measure_throughput", "timed_pass"]
 
 _TOKENISATION_RUNS = 3
 
@@ -74,6 +75,11 @@ def _passes(workload: Workload, request: Mapping[str, Any]) -> Part:
     for name, variant in workload.variants.items():
         report_progress(0, 1000, f"warm-up of {name}")
         timed_pass(variant, batches[name])
+    attended = {
+        name: attention_backends(variant, batches[name][0])
+        for name, variant in workload.variants.items()
+        if workload.device.type == "cuda"  # elsewhere there is no choice
+    }
     passes = run_blocks(
         list(workload.variants),
         lambda name: timed_pass(workload.variants[name], batches[name]),
@@ -85,7 +91,9 @@ def _passes(workload: Workload, request: Mapping[str, Any]) -> Part:
     figures: list[Figure] = []
     for name, variant in workload.variants.items():
         seconds = [run.seconds for run in passes[name]]
-        figures += _rates(variant, seconds, batches[name], workload.request.batch_limit)
+        figures += _rates(
+            variant, seconds, batches[name], workload.request.batch_limit, attended.get(name, ())
+        )
     first = next(iter(workload.variants.values()))
     curves = throughput_by_length(
         length_bins(batches[first.name], first.encoded),
@@ -116,8 +124,21 @@ def _gpu_uuid(device: torch.device) -> str | None:
     return gpu_uuid_of(torch.cuda.current_device() if device.index is None else device.index)
 
 
+def attention_backends(variant: LoadedVariant, batch: Batch) -> tuple[str, ...]:
+    """What computes the variant's attention, by name, from one forward pass; () for stock."""
+    if variant.pruning is None:
+        return ()
+    with torch.inference_mode(), trace(variant.model) as traced:
+        variant.forward(batch)
+    return tuple(sorted({name for call in traced.calls for name in call.backends.values()}))
+
+
 def _rates(
-    variant: LoadedVariant, seconds: list[float], batches: Sequence[Batch], limit: BatchLimit
+    variant: LoadedVariant,
+    seconds: list[float],
+    batches: Sequence[Batch],
+    limit: BatchLimit,
+    attended: Sequence[str] = (),
 ) -> list[Figure]:
     timed = [i for batch in batches for i in batch.indices]
     samples, tokens = len(timed), sum(variant.encoded.length(i) for i in timed)
@@ -126,6 +147,8 @@ def _rates(
         f"one run = {share} {samples} samples in length-bucketed batches of {limit}; variants"
         " take turns in random order after a full pass of warm-up; tokenisation not included"
     )
+    if attended:
+        method += f"; attention by {', '.join(attended)}"
     figures = []
     for name, unit, amount, what in (
         ("throughput", "samples/s", samples, "samples"),

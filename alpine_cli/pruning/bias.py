@@ -48,6 +48,12 @@ class LogitBias(Protocol):
     def of_grid(self, ragged: Ragged) -> Tensor:
         """Over left-aligned padding: broadcastable to (B, H, L, L)."""
 
+    def key_T(self) -> Tensor | None:
+        """(T,) finite, where it depends on the key alone; None where it does not.
+
+        Kernels that take no bias can be given such a one in other ways, see `attention.fused`.
+        """
+
 
 @dataclass(frozen=True)
 class PositionBias:
@@ -68,6 +74,10 @@ class PositionBias:
         grid_BL = unpack(self.position_T, ragged)
         return self.rule(torch.where(ragged.mask_BL, grid_BL, grid_BL[:, :1]))
 
+    def key_T(self) -> None:
+        """None: it depends on where the query stands."""
+        return
+
 
 @dataclass(frozen=True)
 class SizeBias:
@@ -83,6 +93,10 @@ class SizeBias:
         """(B, 1, 1, L); 0 at padding."""
         return unpack(self.size_T.log(), ragged)[:, None, None]
 
+    def key_T(self) -> Tensor:
+        """(T,) logarithms of the keys' sizes."""
+        return self.size_T.log()
+
 
 @dataclass(frozen=True)
 class SumOfBiases:
@@ -97,6 +111,12 @@ class SumOfBiases:
     def of_grid(self, ragged: Ragged) -> Tensor:
         """See `LogitBias.of_grid`."""
         return _sum([term.of_grid(ragged) for term in self.terms])
+
+    def key_T(self) -> Tensor | None:
+        """The sum, where every term depends on the key alone."""
+        keys = [term.key_T() for term in self.terms]
+        known = [key_T for key_T in keys if key_T is not None]
+        return _sum(known) if len(known) == len(keys) else None
 
 
 def _sum(terms: list[Tensor]) -> Tensor:

@@ -7,12 +7,18 @@ plans, shortens, and gives the layout back (`leave`). `packed` and `padded` stan
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from alpine_cli.pruning.attention import attend_grid, choose_backend
+from alpine_cli.pruning.attention import (
+    BACKENDS,
+    Request,
+    attend_grid,
+    backend_name,
+    choose_backend,
+)
 from alpine_cli.pruning.bias import LogitBias
 from alpine_cli.pruning.config import PruningConfig, Score
 from alpine_cli.pruning.evidence import Evidence
@@ -20,11 +26,25 @@ from alpine_cli.pruning.packed import Ragged, pack, unpack
 from alpine_cli.pruning.plan import PruningPlan, apply_plan
 from alpine_cli.pruning.planning import make_plan
 
-__all__ = ["Engine", "PackedEngine", "PaddedEngine"]
+__all__ = ["Engine", "EngineAttended", "PackedEngine", "PaddedEngine"]
 
 
 _HALF_ROWS = 32
 """oneDNN builds half-precision kernels per token count; rounded counts come back and reuse them."""
+
+
+class EngineAttended(NamedTuple):
+    """What an engine's attention returns.
+
+    Attributes:
+        out_SNHd: (S, N, H, d) attended values.
+        scores_T: (T,) float32 packed scores of the kind asked for; None unless asked for.
+        backend: what computed it, see `attention.BACKENDS`; other engines name their own way.
+    """
+
+    out_SNHd: Tensor
+    scores_T: Tensor | None
+    backend: str
 
 
 class Engine(Protocol):
@@ -58,10 +78,12 @@ class Engine(Protocol):
         score: Score | None,
         bias: LogitBias | None = None,
         causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
+        backend: str | None = None,
+    ) -> EngineAttended:
         """Attended values (S, N, H, d) and, if asked, the packed scores (T,) of that kind.
 
-        With `causal` each token attends to itself and those before it in its sequence.
+        With `causal` each token attends to itself and those before it in its sequence. `backend`
+        is what an earlier run of the same layer named, which this one repeats.
         """
 
     def tokens_of(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
@@ -105,12 +127,12 @@ class PackedEngine:
         score: Score | None,
         bias: LogitBias | None = None,
         causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """See `Engine.attend`; the back end is chosen by device."""
+        backend: str | None = None,
+    ) -> EngineAttended:
+        """See `Engine.attend`; see `attention.choice` for the back ends."""
         if ragged.total == 0:
             no_scores = q_SHNd.new_zeros(0, dtype=torch.float32) if score else None
-            return torch.zeros_like(v_SHNd).transpose(1, 2), no_scores
-        backend = choose_backend(q_SHNd.device)
+            return EngineAttended(torch.zeros_like(v_SHNd).transpose(1, 2), no_scores, "none")
         q, k, v = (
             x[0].transpose(0, 1)[: ragged.total]
             if ragged.rows > ragged.total
@@ -118,10 +140,18 @@ class PackedEngine:
             else x[0].transpose(0, 1)
             for x in (q_SHNd, k_SHNd, v_SHNd)
         )
-        attended = backend(
+        attend = BACKENDS.get(backend) if backend is not None else None
+        if attend is None:
+            request = Request.of(
+                q, k, v, ragged, dropout=dropout, score=score, bias=bias, causal=causal
+            )
+            attend = choose_backend(request)
+        attended = attend(
             q, k, v, ragged, scaling=scaling, dropout=dropout, score=score, bias=bias, causal=causal
         )
-        return _filled(attended.out_THd, ragged)[None], attended.scores_T
+        return EngineAttended(
+            _filled(attended.out_THd, ragged)[None], attended.scores_T, backend_name(attend)
+        )
 
     def tokens_of(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
         """The row without what fills it up."""
@@ -177,7 +207,8 @@ class PaddedEngine(PackedEngine):
         score: Score | None,
         bias: LogitBias | None = None,
         causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
+        backend: str | None = None,
+    ) -> EngineAttended:
         """See `Engine.attend`."""
         out_BHLd, scores_BL = attend_grid(
             q_SHNd,
@@ -190,7 +221,8 @@ class PaddedEngine(PackedEngine):
             bias=bias,
             causal=causal,
         )
-        return out_BHLd.transpose(1, 2), None if scores_BL is None else pack(scores_BL, ragged)
+        scores_T = None if scores_BL is None else pack(scores_BL, ragged)
+        return EngineAttended(out_BHLd.transpose(1, 2), scores_T, "grid")
 
     def tokens_of(self, hidden_SND: Tensor, ragged: Ragged) -> Tensor:
         """Gather the tokens; columns behind the longest sequence hold none."""

@@ -81,6 +81,29 @@ class Ragged:
         """(B,) int64, the lengths on the device."""
         return self.cu_seqlens.diff()
 
+    @property
+    def even(self) -> bool:
+        """Whether all sequences are of one length: padding them changes nothing."""
+        return self.total == self.batch * self.longest
+
+    @cached_property
+    def shortest(self) -> int:
+        """Length of the shortest sequence that is not empty; 0 if all are."""
+        return min((length for length in self.lengths if length), default=0)
+
+    @cached_property
+    def offsets(self) -> Tensor:
+        """(B' + 1,) int64: `cu_seqlens` without empty sequences, of which no kernel need know."""
+        if all(self.lengths):
+            return self.cu_seqlens
+        rows = [b + 1 for b, length in enumerate(self.lengths) if length]
+        return self.cu_seqlens.index_select(0, to_device([0, *rows], self.cu_seqlens.device))
+
+    @cached_property
+    def offsets_int32(self) -> Tensor:
+        """`offsets` in the dtype that attention kernels take."""
+        return self.offsets.to(torch.int32)
+
     def spans(self) -> list[tuple[int, int]]:
         """First row and row after the last of each sequence that is not empty, on the host."""
         spans, start = [], 0

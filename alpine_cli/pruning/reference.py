@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from alpine_cli.pruning.attention import grid_probabilities
 from alpine_cli.pruning.bias import LogitBias
 from alpine_cli.pruning.config import PruningConfig, Score
-from alpine_cli.pruning.engines import PaddedEngine
+from alpine_cli.pruning.engines import EngineAttended, PaddedEngine
 from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.plan import PruningPlan
@@ -95,7 +95,8 @@ class ReferenceEngine(PaddedEngine):
         score: Score | None,
         bias: LogitBias | None = None,
         causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
+        backend: str | None = None,
+    ) -> EngineAttended:
         """See `Engine.attend`; the attention matrix is computed whether or not it is read."""
         probs = grid_probabilities(
             q_SHNd, k_SHNd, ragged, scaling=scaling, bias=bias, causal=causal
@@ -109,7 +110,7 @@ class ReferenceEngine(PaddedEngine):
             ]
             scores_T = torch.cat([row[:n] for row, n in zip(rows, ragged.lengths, strict=True)])
         probs = torch.nn.functional.dropout(probs.to(v_SHNd.dtype), p=dropout, training=dropout > 0)
-        return torch.matmul(probs, v_SHNd).transpose(1, 2), scores_T
+        return EngineAttended(torch.matmul(probs, v_SHNd).transpose(1, 2), scores_T, "eager")
 
     def plan(self, evidence: Evidence, config: PruningConfig) -> PruningPlan:
         """The published rule: choose sample by sample, share only the bookkeeping of the choice.

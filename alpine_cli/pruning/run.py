@@ -47,6 +47,8 @@ class PruningRun:
         given_plans: by layer, plans of an earlier run to follow instead of scores; or None.
         plans: by layer; filled as layers run.
         scores: by layer, (T,) float32; those of the layers that prune.
+        backends: by layer, what computed its attention, see `engines.EngineAttended`. A layer that
+            runs again stays with it.
         want_attentions: whether attention functions return probabilities.
         keeps_scores: whether `scores` is kept after use (tracing).
         depth: how many layers the model has.
@@ -62,6 +64,7 @@ class PruningRun:
     given_plans: Mapping[int, PruningPlan] | None = None
     plans: dict[int, PruningPlan] = field(default_factory=dict)
     scores: dict[int, Tensor] = field(default_factory=dict)
+    backends: dict[int, str] = field(default_factory=dict)
     want_attentions: bool = False
     keeps_scores: bool = False
     depth: int = 0
@@ -129,7 +132,7 @@ class LayerRun:
         bias = self._bias(rule)
         config = self.run.config
         wants_scores = self.prunes and config.needs_scores and self.run.given_plans is None
-        out, scores_T = self.run.engine.attend(
+        out, scores_T, backend = self.run.engine.attend(
             q_SHNd,
             k_SHNd,
             v_SHNd,
@@ -139,7 +142,9 @@ class LayerRun:
             score=config.score if wants_scores else None,
             bias=bias,
             causal=self.tokens.causal,
+            backend=self.run.backends.get(self.layer),
         )
+        self.run.backends[self.layer] = backend
         if scores_T is not None:
             self.run.scores[self.layer] = scores_T
         return out, self._probabilities(q_SHNd, k_SHNd, scaling, bias)

@@ -55,9 +55,15 @@ def received_attention(probs_BHLL: Tensor, query_mask_BL: Tensor | None = None) 
     if query_mask_BL is None:
         return probs.mean(dim=(1, 2))
     weights_BL = query_mask_BL.to(probs.dtype)
-    received_BL = torch.einsum("bhqk,bq->bk", probs, weights_BL)
+    received_BL = _summed_over_queries(probs, weights_BL)
     queries_B = weights_BL.sum(1).clamp(min=1)
     return received_BL / (probs.shape[1] * queries_B[:, None])
+
+
+def _summed_over_queries(probs_BHLL: Tensor, weights_BL: Tensor) -> Tensor:
+    """(B, L) sums over heads and weighted queries, in float32, from which autocast would cut."""
+    with torch.autocast(probs_BHLL.device.type, enabled=False):
+        return torch.einsum("bhqk,bq->bk", probs_BHLL, weights_BL)
 
 
 def causal_units(length: int, device: torch.device) -> Tensor:
@@ -79,7 +85,7 @@ def received_by_later(probs_BHLL: Tensor, query_mask_BL: Tensor | None = None) -
     batch, _, length, _ = probs.shape
     units_L = causal_units(length, probs.device)
     counts_BL = probs.new_ones(batch, length) if query_mask_BL is None else query_mask_BL.float()
-    received_BL = torch.einsum("bhqk,bq->bk", probs, counts_BL * units_L)
+    received_BL = _summed_over_queries(probs, counts_BL * units_L)
     seen_by_BL = counts_BL.sum(1, keepdim=True) - units_L + 1
     scores_BL = received_BL / (probs.shape[1] * seen_by_BL.clamp(min=1))
     return torch.where(counts_BL > 0, scores_BL, 0.0)

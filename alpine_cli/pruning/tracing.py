@@ -73,17 +73,22 @@ class TracedForward:
         plans: by layer, of the layers that pruned.
         scores: by layer, (T,) float32.
         config: what pruned them.
+        backends: by layer, what computed its attention (`attention.BACKENDS`, or the engine's own
+            way: "grid", "eager"; "none" where there was no token).
     """
 
     tokens: tuple[TokenState, ...]
     plans: dict[int, PruningPlan]
     scores: dict[int, Tensor]
     config: PruningConfig
+    backends: dict[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: PruningRun) -> TracedForward:
         """Freeze what a finished run holds."""
-        return cls(tuple(run.tokens), dict(run.plans), dict(run.scores), run.config)
+        return cls(
+            tuple(run.tokens), dict(run.plans), dict(run.scores), run.config, dict(run.backends)
+        )
 
     @property
     def lengths(self) -> list[tuple[int, ...]]:

@@ -100,6 +100,10 @@ class Visibility:
         """(B, 1, L, L); rows of padding see everything, so that softmax stays finite."""
         return _hiding(self.sees_BLL | ~ragged.mask_BL[:, :, None])[:, None]
 
+    def key_T(self) -> None:
+        """None: it depends on the query, too."""
+        return
+
 
 def _hiding(sees: Tensor) -> Tensor:
     return torch.zeros(sees.shape, device=sees.device).masked_fill_(~sees, -torch.inf)

@@ -5,8 +5,9 @@ contents of a resumable state and how it is read back. What is changed, and why:
 
     get_train_dataloader  batches are dealt out by `StepBatches`, so that the gradient does not
                           depend on processes or accumulation; accelerate must not shard again
-    compute_loss          adds the teacher's term, applies the batch's weight; stops at a loss that
-                          is NaN or infinite
+    compute_loss          adds the teacher's term, applies the batch's weight; keeps the loss to be
+                          judged
+    training_step         the last before an optimiser step stops at a loss that is NaN or infinite
     evaluate              predictions of the task, not of padded logit arrays; picks the best
     _save_checkpoint      Trainer writes its files one by one under their final name; here they
                           appear under it all at once
@@ -134,6 +135,7 @@ class AlpineTrainer(Trainer):
         self._encoded, self._batches, self._pad_id = encoded, batches, pad_id
         self._kept, self._meter, self._validate = kept, meter, validate
         self._teacher = teacher
+        self._unjudged: list[Tensor] = []
         if teacher is not None:
             teacher.model.to(args.device)
         steps = batches.steps_per_epoch * train.epochs
@@ -160,11 +162,7 @@ class AlpineTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """This slot's share of the loss of the whole batch.
-
-        Raises:
-            TrainingError: the loss is NaN or infinite; the weights have not been changed by it.
-        """
+        """This slot's share of the loss of the whole batch."""
         weight: float = inputs[LOSS_WEIGHT]
         with trace(self._task_model) as traced:
             read = model_inputs(inputs, inputs["input_ids"].device)
@@ -175,12 +173,27 @@ class AlpineTrainer(Trainer):
         loss = outputs.loss
         if self._teacher is not None:
             loss = self._teacher.loss(loss, outputs.logits, read)
-        # One synchronisation per slot, next to the many of a training step.
-        if not torch.isfinite(loss):
-            epoch = self.state.epoch or 0.0
-            raise loss_not_finite(loss.item(), self.state.global_step, epoch, self._train)
+        self._unjudged.append(loss.detach())
         loss = loss * weight
         return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Forward and backward of one slot; after the last of a step, its losses are judged.
+
+        Not one by one in the forward pass: a GPU would run dry while the host waits for a number
+        that nobody needs before the weights change.
+
+        Raises:
+            TrainingError: a loss is NaN or infinite; the weights have not been changed by it.
+        """
+        loss: Tensor = super().training_step(*args, **kwargs)
+        if self.accelerator.sync_gradients:
+            losses, self._unjudged = torch.stack(self._unjudged), []
+            spoilt = losses[~torch.isfinite(losses)]
+            if len(spoilt):
+                epoch, step = self.state.epoch or 0.0, self.state.global_step
+                raise loss_not_finite(float(spoilt[0]), step, epoch, self._train)
+        return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Validate; the best weights are kept by the function given at construction."""

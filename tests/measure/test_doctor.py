@@ -8,11 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from alpine_cli.measure import doctor, environment, meters, nvml_meter, software
 from alpine_cli.measure.doctor import Finding, Sources, examine
 from alpine_cli.measure.meters import Source
 from alpine_cli.measure.software import examine_software
+from alpine_cli.pruning.attention import availability, choice
+from alpine_cli.pruning.attention.availability import Availability
 from tests.measure.nvml_trace import Clock, ReplayedNvml, read_trace
 from tests.measure.test_meters import deny, write_zone
 
@@ -119,6 +122,23 @@ def test_without_counters_energy_is_modelled_and_the_gpu_absent(machine: Machine
     assert found["frequency governor"].state == "absent"
     assert "turbo" not in found
     assert found["packed attention"].text == "cpu: attend_per_sequence"
+
+
+def test_back_ends_of_attention_are_named_and_what_is_missing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Availability({"flash_attn": "the package flash-attn is not installed"}, kernels=True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for module in (availability, choice):
+        monkeypatch.setattr(module, "availability", lambda device: there)
+    assert machine.findings()["packed attention"].text.split("; ") == [
+        "cpu: attend_per_sequence",
+        "cuda, bfloat16: attend_varlen",
+        "cuda, bfloat16, training with dropout: attend_nested",
+        "cuda, float32: attend_nested",
+        "without flash_attn: the package flash-attn is not installed",
+    ]
 
 
 def test_counters_for_root_come_with_the_command(

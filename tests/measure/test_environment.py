@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import subprocess
 import sys
@@ -10,9 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from alpine_cli.measure import environment
-from alpine_cli.measure.environment import describe_environment, describe_gpus
+from alpine_cli.measure.environment import (
+    describe_environment,
+    describe_gpus,
+    float32_products,
+)
 from tests.measure.fake_nvml import FakeNvml
 
 
@@ -27,6 +33,36 @@ def test_the_machine_is_described_and_its_owner_is_not() -> None:
     text = described.model_dump_json()
     assert socket.gethostname() not in text or socket.gethostname() in described.os
     assert f'"{getpass.getuser()}"' not in text
+
+
+def test_how_float32_is_multiplied_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Null without CUDA; else what PyTorch is set to, its environment variable included."""
+    if not torch.cuda.is_available():
+        assert describe_environment().float32_products is None
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    before = torch.get_float32_matmul_precision()
+    try:
+        for setting, told in (("highest", "ieee"), ("high", "tf32")):
+            torch.set_float32_matmul_precision(setting)
+            assert float32_products() == told
+    finally:
+        torch.set_float32_matmul_precision(before)
+    asked = subprocess.run(
+        [sys.executable, "-c", _ASKED],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
+    )
+    assert asked.stdout.split() == ["tf32"]
+
+
+_ASKED = """
+import torch
+torch.cuda.is_available = lambda: True
+from alpine_cli.measure.environment import float32_products
+print(float32_products())
+"""
 
 
 def test_the_commit_is_that_of_the_checkout() -> None:

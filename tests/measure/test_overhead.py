@@ -13,7 +13,12 @@ SHAPE = EncoderShape(layers=1, hidden=8, heads=2, feed_forward=16, embedding=8)
 
 
 def overhead(
-    removed: int, config: PruningConfig, *, compared: int = 0, weighted: bool = False
+    removed: int,
+    config: PruningConfig,
+    *,
+    compared: int = 0,
+    weighted: bool = False,
+    passes: int = 0,
 ) -> tuple[int, int]:
     """(FLOPs, products) of ten tokens, of which `removed` leave."""
     found = pruning_overhead(
@@ -23,6 +28,7 @@ def overhead(
         np.array([compared]),
         config,
         weights_queries=weighted,
+        score_passes=passes,
     )
     return int(found.flops[0]), int(found.products[0])
 
@@ -52,6 +58,17 @@ def test_a_grid_weights_the_queries_in_products() -> None:
     assert weighted[0] - plain[0] == weighted[1] == 100
     assert plain[1] == 0
     assert overhead(4, PruningConfig(score="cls"), weighted=True)[1] == 0
+
+
+def test_without_probabilities_queries_meet_keys_again() -> None:
+    """Once more with the log-sum-exp at hand, twice without; in kernels that no counter sees."""
+    plain, once, twice = (overhead(4, PruningConfig(), passes=passes) for passes in (0, 1, 2))
+    assert once[0] - plain[0] == twice[0] - once[0] == 2 * 8 * 100
+    assert twice[1] == 0
+    cls = [overhead(4, PruningConfig(score="cls"), passes=passes)[0] for passes in (0, 2)]
+    assert cls[1] - cls[0] == 2 * 8 * 10  # one query of the sequence
+    unscored = PruningConfig(rule="random", keep=0.6)
+    assert overhead(4, unscored, passes=2) == overhead(4, unscored)
 
 
 def test_merging_by_similarity_compares_and_averages() -> None:

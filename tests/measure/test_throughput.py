@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from alpine_cli.measure import throughput
-from alpine_cli.measure.throughput import measure_throughput
+from alpine_cli.measure.throughput import attention_backends, measure_throughput
 from alpine_cli.measure.watch import MachineWatch, Seen
+from alpine_cli.measure.workload import load_workload
 from alpine_cli.results import Part
 from tests.measure.workloads import request_for
 
@@ -47,6 +48,16 @@ def test_every_figure_of_every_variant(part: Part) -> None:
         assert {(name, variant) for name in (*names, *percentiles)} <= told
     # Tokenisation stands apart: once per checkpoint, whatever is pruned.
     assert [f.variant for f in part.figures if f.name == "tokenisation_throughput"] == ["stock"]
+
+
+def test_what_computes_attention_is_told(subject: tuple[Path, Path]) -> None:
+    workload = load_workload(request_for(subject, "stock", "unpruned", "reference"))
+    batches = workload.timed_batches(8)
+    found = {
+        name: attention_backends(variant, batches[name][0])
+        for name, variant in workload.variants.items()
+    }
+    assert found == {"stock": (), "unpruned": ("per_sequence",), "reference": ("eager",)}
 
 
 def test_a_rate_is_all_work_over_all_time(part: Part, subject: tuple[Path, Path]) -> None:

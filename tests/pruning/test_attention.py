@@ -10,11 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpine_cli.pruning import attention
-from alpine_cli.pruning.attention import Attend, attend_padded, attend_per_sequence
+from alpine_cli.pruning.attention import (
+    Attend,
+    attend_padded,
+    attend_per_sequence,
+    per_sequence,
+)
 from alpine_cli.pruning.bias import SizeBias
 from alpine_cli.pruning.config import Score
 from alpine_cli.pruning.packed import Ragged
+from alpine_cli.pruning.scoring import token_scores
 
 BACKENDS = [attend_per_sequence, attend_padded]
 
@@ -104,7 +109,7 @@ def test_scores_do_not_depend_on_the_chunking(
     how: dict[str, Any] = {"scaling": 0.3, "dropout": 0.0, "score": score, "bias": bias}
     results = []
     for budget in (1, 4 * 40 * 11, 4 * 40 * 40 * 2, 1 << 30):
-        monkeypatch.setattr(attention, "_CHUNK_BYTES", budget)
+        monkeypatch.setattr(per_sequence, "_CHUNK_BYTES", budget)
         results.append(attend_per_sequence(q, k, v, ragged, causal=causal, **how))
     for other in results[1:]:
         torch.testing.assert_close(results[0].scores_T, other.scores_T, atol=1e-7, rtol=2e-6)
@@ -139,3 +144,14 @@ def test_half_precision_scores_are_summed_in_float32(backend: Attend) -> None:
     _, expected = by_hand(q.double(), k.double(), v.double(), [64], 0.25)
     # what remains is the rounding of the bfloat16 logits, averaged over 3 × 64 rows
     torch.testing.assert_close(attended.scores_T.double(), expected, atol=0, rtol=2e-2)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_autocast_rounds_no_scores(causal: bool) -> None:
+    """It would: sums over queries are matrix products, which it turns into half precision."""
+    probs = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    mask = torch.arange(9) < torch.tensor([[9], [4]])
+    expected = token_scores(probs, "received", mask, causal)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = token_scores(probs, "received", mask, causal)
+    assert torch.equal(found, expected)

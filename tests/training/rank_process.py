@@ -1,7 +1,7 @@
 """One process of a data-parallel run, started by torchrun: `rank_process.py CONFIG FOLDER`.
 
-Leaves in FOLDER the process's final weights, before the best ones are loaded, and the names of the
-files it opened for writing below the run directory.
+Leaves in FOLDER the process's final weights, before the best ones are loaded, the names of the
+files it opened for writing below the run directory, and what processes talked over.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def main() -> None:
     original = finetuning._Finetuning._finish
 
     def save_weights_first(self: finetuning._Finetuning) -> finetuning.FinetuneOutcome:
+        (folder / f"backend{rank}").write_text(torch.distributed.get_backend())
         torch.save(self.model.state_dict(), folder / f"rank{rank}.pt")
         return original(self)
 

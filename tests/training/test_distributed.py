@@ -56,6 +56,7 @@ def test_two_processes_train_as_one(
     ranks = [torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in (0, 1)]
     for name, tensor in ranks[0].items():
         assert torch.equal(tensor, ranks[1][name]), name
+    assert {(tmp_path / f"backend{r}").read_text() for r in (0, 1)} == {"gloo"}
 
     finetune(make_config(output=str(tmp_path / "one"), **options))
     (state,) = (tmp_path / "one" / "state").iterdir()

@@ -17,10 +17,10 @@ from alpine_cli.pruning import kernels
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.scoring import causal_units
 
-__all__ = ["log_sum_exp", "log_sum_exp_plain", "received", "received_plain"]
+__all__ = ["WIDEST_HEAD", "log_sum_exp", "log_sum_exp_plain", "received", "received_plain"]
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-_WIDEST_HEAD = 128
+WIDEST_HEAD = 128
 """A tile of wider heads does not fit the shared memory of every GPU in float32."""
 
 
@@ -101,7 +101,7 @@ def _takes(q_THd: Tensor, k_THd: Tensor, ragged: Ragged) -> bool:
         kernels.chosen(q_THd.device)
         and q_THd.dtype == k_THd.dtype
         and q_THd.dtype in _DTYPES
-        and q_THd.shape[2] <= _WIDEST_HEAD
+        and q_THd.shape[2] <= WIDEST_HEAD
         and ragged.total > 0
     )
 
