@@ -98,6 +98,7 @@ class Mode:
         settles: after the warm-up, lengths never seen take the mean α of their layer instead of
             one sought for them (see `ScheduledBand.settle`).
         compiler: back end of torch.compile, for variants that are compiled.
+        dynamic: its handling of shapes: True from the start, None where they turn out to change.
     """
 
     train: bool = False
@@ -106,6 +107,7 @@ class Mode:
     waits: bool = False
     settles: bool = False
     compiler: str = "inductor"
+    dynamic: bool | None = True
 
 
 @dataclass
@@ -211,7 +213,7 @@ class Contestant:
                 self._engines[pruning.engine] = self.band
         self._called = self.model
         if variant.compiled:
-            self._called = torch.compile(self.model, dynamic=True, backend=mode.compiler)
+            self._called = torch.compile(self.model, dynamic=mode.dynamic, backend=mode.compiler)
         self._optimiser: torch.optim.Optimizer | None = None
         if mode.train:
             self.model.train()
@@ -243,12 +245,32 @@ class Contestant:
         return Round(seconds, events[0].elapsed_time(events[1]) / 1000 if events else None)
 
     def warm_up(self, rounds: int = 1) -> Round:
-        """Rounds that count for nothing: allocator, kernel caches, α. The last is returned."""
+        """Rounds that count for nothing: allocator, kernel caches, α. The last is returned.
+
+        Raises:
+            RuntimeError: the compiled model keeps other tokens than the model itself.
+        """
         for _ in range(rounds):
             last = self.round()
+        if self.variant.compiled:
+            self._require_same_shape()
         if self.band is not None and self.mode.settles:
             self.band.settle()
         return last
+
+    def _require_same_shape(self) -> None:
+        """What torch.compile made of the model must prune as the model does."""
+        batch = self.prepared[0][0]
+        with self.running(), torch.inference_mode(), self._autocast():
+            shapes = [
+                tuple(called(**batch).last_hidden_state.shape)
+                for called in (self.model, self._called)
+            ]
+        if shapes[0] != shapes[1]:
+            raise RuntimeError(
+                f"compiled, the output has shape {shapes[1]} instead of {shapes[0]}: torch.compile"
+                f" (dynamic={self.mode.dynamic}) changed what is computed"
+            )
 
     @contextmanager
     def running(self) -> Iterator[None]:

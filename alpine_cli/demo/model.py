@@ -78,9 +78,18 @@ def train_tokenizer(texts: Iterable[str], size: ModelSize) -> PreTrainedTokenize
 
 
 def write_model(
-    folder: Path, tokenizer: PreTrainedTokenizerFast, size: ModelSize, seed: int
+    folder: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    size: ModelSize,
+    seed: int,
+    *,
+    louder: float = _LOUDER,
 ) -> None:
-    """Write a transformers directory with the untrained encoder and its tokenizer."""
+    """Write a transformers directory with the untrained encoder and its tokenizer.
+
+    `louder`: how much louder than the rest attention starts. In deeper models less is enough: what
+    layer upon layer passes on adds up, and drowns the tokens themselves.
+    """
     encoder = new_roberta(
         vocab_size=len(tokenizer),
         hidden_size=size.hidden,
@@ -97,7 +106,7 @@ def write_model(
                 module.weight.mul_(large / small)
         for name, weight in encoder.named_parameters():
             if name.endswith(_PASSED_ON):
-                weight.mul_(_LOUDER)
+                weight.mul_(louder)
         positions_PD = encoder.embeddings.position_embeddings.weight
         positions_PD.copy_(small * _waves(*positions_PD.shape))
     encoder.config.initializer_range = large  # the task's head is drawn with it

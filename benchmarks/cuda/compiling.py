@@ -1,4 +1,4 @@
-"""torch.compile (inductor, dynamic shapes): stock and packed, with what dynamo compiled and why.
+"""torch.compile (inductor): stock and packed, with what dynamo compiled and why.
 
 Every compiled variant has a cell of its own, in turns with its eager twin, from an empty cache:
 variants share the code of their layers, and would use up each other's limit of recompilations.
@@ -52,8 +52,6 @@ def measure_compile(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
     dtype = torch.float32 if bench.small else torch.bfloat16
     rows = bench.functions(batch)
     dearest = 0.0 if bench.small else _TYPICAL_SECONDS
-    # The trial is about dynamo's counts; building kernels for a CPU would take minutes.
-    mode = Mode(settles=True, compiler="eager" if bench.small else "inductor")
 
     def measure(twin: Variant, cell: Allowance) -> dict[str, Any]:
         nonlocal dearest
@@ -63,10 +61,17 @@ def measure_compile(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
                 f" {dearest:.0f} s"
             }
         encoder = bench.encoder(bench.main_encoder, bench.cut_at, dtype)
+        mode = Mode(
+            settles=True,
+            # The trial is about dynamo's counts; building kernels for a CPU would take minutes.
+            compiler="eager" if bench.small else "inductor",
+            # With dynamic=True a pruned encoder comes out unpruned (torch 2.13): see `warm_up`.
+            dynamic=True if twin.layers == "none" else None,
+        )
         compiled = replace(twin, name=f"compiled {twin.name}", compiled=True)
         _forget()
         began = time.monotonic()
-        with enter(bench, [twin, compiled], encoder, rows, batch, mode) as entrants:
+        with enter(bench, [twin, compiled], lambda _: encoder, rows, batch, mode) as entrants:
             took = time.monotonic() - began
             if not bench.small:
                 dearest = max(dearest, took)
@@ -77,6 +82,7 @@ def measure_compile(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
         return {
             "batch": batch,
             "compiler": mode.compiler,
+            "dynamic": mode.dynamic,
             "warm_up_s": round(took, 2),
             "in_warm_up": warming,
             "while_timed": compilations(),

@@ -51,7 +51,7 @@ from benchmarks.cuda.tables import markdown
 from benchmarks.cuda.training import measure_training
 from benchmarks.cuda.workbench import Workbench
 
-__all__ = ["main"]
+__all__ = ["RESULTS", "describe_device", "find_device", "main", "watched"]
 
 Section = Callable[[Workbench, Allowance], dict[str, Any]]
 
@@ -120,11 +120,11 @@ def _run(asked: argparse.Namespace, chosen: Sequence[str], budget: Budget) -> No
     print(f"{files[0]}\n{files[1]}")
 
 
-def _workbench(device: str, small: bool) -> Workbench:
-    """Device and code, or the reason why there is none.
+def find_device(device: str, small: bool) -> torch.device:
+    """The device asked for.
 
     Raises:
-        SystemExit: CUDA was asked for and is absent.
+        SystemExit: CUDA was asked for and is absent, or whole sizes on a CPU.
     """
     where = torch.device(device)
     if where.type == "cuda":
@@ -134,9 +134,14 @@ def _workbench(device: str, small: bool) -> Workbench:
                 " --device cpu --small"
             )
         torch.cuda.set_device(where.index or 0)
-        where = torch.device("cuda", where.index or 0)
-    elif not small:
+        return torch.device("cuda", where.index or 0)
+    if not small:
         raise SystemExit(f"error: on {device} only --small makes sense")
+    return where
+
+
+def _workbench(device: str, small: bool) -> Workbench:
+    where = find_device(device, small)
     code = LibraryCode.read(
         _FEW_FUNCTIONS if small else _FUNCTIONS, _SMALL_VOCABULARY if small else _VOCABULARY
     )

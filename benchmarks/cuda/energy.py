@@ -91,7 +91,7 @@ def _measure(
     )
     chosen = named(variants, *point.names)
     absent = {name: why for name, why in absent.items() if name in point.names}
-    with enter(bench, chosen, encoder, rows, point.batch, point.mode, absent) as entrants:
+    with enter(bench, chosen, lambda _: encoder, rows, point.batch, point.mode, absent) as entrants:
         return {
             "batch": point.batch,
             "functions": len(rows),

@@ -86,7 +86,7 @@ def measure_inference(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
         mode = Mode(waits=point.batch == 1, settles=True)
         with (
             multiplying(precision),
-            enter(bench, variants, encoder, rows, point.batch, mode, absent) as entrants,
+            enter(bench, variants, lambda _: encoder, rows, point.batch, mode, absent) as entrants,
         ):
             found = race(bench, entrants, allowance)
         return {

@@ -7,6 +7,7 @@ itself needs, above weights and optimiser.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,9 @@ from benchmarks.cuda.budget import Allowance, Cell, reason_of, run_cells
 from benchmarks.cuda.machine import process_bytes
 from benchmarks.cuda.training import training_variants
 from benchmarks.cuda.workbench import Workbench
-from benchmarks.variants import Contestant, Mode
+from benchmarks.variants import Contestant, Mode, Variant
 
-__all__ = ["measure_memory"]
+__all__ = ["measure_memory", "measure_peaks"]
 
 _MEASURES = ("run", "allocated", "reserved", "process")
 
@@ -50,24 +51,43 @@ def measure_memory(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
 
 
 def _measure(bench: Workbench, point: _Point, allowance: Allowance) -> dict[str, Any]:
-    # One batch of functions: the peak is that of the largest.
-    rows = sorted(bench.functions(point.batch), key=len)[-point.batch :]
     dtype = torch.float32 if point.mode.train else torch.bfloat16
 
-    def encoder() -> Any:
+    def encoder(_: Variant | None = None) -> Any:
         # One of its own for every variant: nothing that is not this variant's is on the device.
         return bench.encoder(bench.main_encoder, bench.cut_at, dtype)
 
     choose = training_variants if point.mode.train else Workbench.variants
     variants, absent = choose(bench, encoder())
+    found = measure_peaks(
+        bench, variants, encoder, bench.functions(point.batch), point.batch, point.mode, allowance
+    )
+    return found | {"absent": absent | found["absent"]}
+
+
+def measure_peaks(
+    bench: Workbench,
+    variants: Sequence[Variant],
+    encoder_of: Callable[[Variant], Any],
+    functions: list[list[int]],
+    batch: int,
+    mode: Mode,
+    allowance: Allowance,
+) -> dict[str, Any]:
+    """Peaks of one batch of each variant, by its name, and ratios to `packed, none`.
+
+    Args: as for `race.enter`; the longest functions make the batch, which sets the peak.
+    """
+    rows = sorted(functions, key=len)[-batch:]
     found: list[dict[str, Any]] = []
+    absent: dict[str, str] = {}
     for variant in variants:
         if allowance.left() <= 0:
             absent[variant.name] = "not reached: the cell's time was up"
             continue
         contestant = None
         try:
-            contestant = Contestant(variant, encoder(), [rows], point.batch, point.mode)
+            contestant = Contestant(variant, encoder_of(variant), [rows], batch, mode)
             contestant.warm_up()
             found.append({"variant": variant.name, **_peaks(bench, contestant)})
         except Exception as error:  # out of memory, a kernel that is missing
@@ -75,7 +95,7 @@ def _measure(bench: Workbench, point: _Point, allowance: Allowance) -> dict[str,
         del contestant
         bench.release()
     _relate(found)
-    return {"batch": point.batch, "longest": len(rows[-1]), "variants": found, "absent": absent}
+    return {"batch": batch, "longest": len(rows[-1]), "variants": found, "absent": absent}
 
 
 def _peaks(bench: Workbench, contestant: Contestant) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def measure_profile(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
         absent = {name: why for name, why in absent.items() if name in _NAMES}
         mode, found = Mode(settles=True), []
         with enter(
-            bench, named(variants, *_NAMES), encoder, rows, point.batch, mode, absent
+            bench, named(variants, *_NAMES), lambda _: encoder, rows, point.batch, mode, absent
         ) as entrants:
             for name, contestant in entrants.ready.items():
                 if allowance.left() <= 0:

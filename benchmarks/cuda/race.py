@@ -7,7 +7,7 @@ no other one is judged by are left out, and say so. All samples are kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,18 +56,26 @@ class Entrants:
 def enter(
     bench: Workbench,
     variants: Sequence[Variant],
-    encoder: Any,
+    encoder_of: Callable[[Variant], Any],
     rows: list[list[int]],
     size: int,
     mode: Mode,
     absent: Mapping[str, str] = {},
 ) -> Iterator[Entrants]:
-    """Make variants ready and warm them up; memory is given back at the end."""
+    """Make variants ready and warm them up; memory is given back at the end.
+
+    Args:
+        encoder_of: the encoder that a variant runs on; it is left as it is.
+        rows: the functions of a round.
+        size: of a batch.
+        mode: what is done with a batch.
+        absent: variants that are known to be missing, and why.
+    """
     entrants = Entrants(absent=dict(absent))
     try:
         for variant in variants:
             try:
-                contestant = Contestant(variant, encoder, [rows], size, mode)
+                contestant = Contestant(variant, encoder_of(variant), [rows], size, mode)
                 entrants.seconds[variant.name] = contestant.warm_up(_WARM_UPS).seconds
                 entrants.ready[variant.name] = contestant
             except Exception as error:  # out of memory, a kernel that is missing
@@ -128,7 +136,7 @@ def race(
     for name, contestant in entrants.ready.items():
         row = compare(samples, told, name, baselines)
         row["samples_per_s"] = contestant.samples * rounds / sum(samples[name])
-        row["steps"] = len(contestant.prepared[0])
+        row["batches_per_s"] = len(contestant.prepared[0]) * rounds / sum(samples[name])
         row["device_seconds"] = _device_seconds(blocks[name])
         if contestant.band is not None:
             row["plans_at_lengths_not_warmed_up"] = contestant.band.unseen

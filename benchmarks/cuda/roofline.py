@@ -72,7 +72,7 @@ def measure_roofline(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
         absent = {name: why for name, why in absent.items() if name in _NAMES}
         mode = Mode(settles=True)
         with enter(
-            bench, named(variants, *_NAMES), encoder, rows, point.batch, mode, absent
+            bench, named(variants, *_NAMES), lambda _: encoder, rows, point.batch, mode, absent
         ) as entrants:
             found = race(bench, entrants, Allowance(allowance.left() / 2))
         for row in found["variants"]:

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.cuda.aims import judged
 from benchmarks.variants import shown_ratio
 
-__all__ = ["markdown"]
+__all__ = ["cells_of", "markdown"]
 
 Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Row], str]]
@@ -22,12 +22,18 @@ def markdown(document: Mapping[str, Any]) -> str:
         if "reason" in section:
             lines += [f"Absent: {section['reason']}.", ""]
             continue
-        lines += _facts(section)
-        for cell in section.get("cells", ()):
-            lines += _cell(name, cell)
+        lines += cells_of(name, section)
     if document["device"]["type"] == "cuda" and not document["small"]:
         lines += ["## Aims", "", *_aims(document["sections"]), ""]
     return "\n".join(lines)
+
+
+def cells_of(name: str, section: Row) -> list[str]:
+    """A section's facts and the tables of its cells, with the columns of section `name`."""
+    lines = _facts(section)
+    for cell in section.get("cells", ()):
+        lines += _cell(name, cell)
+    return lines
 
 
 def _head(document: Mapping[str, Any]) -> list[str]:
@@ -120,7 +126,7 @@ _RACE: Columns = {
 }
 _COLUMNS: Mapping[str, Columns] = {
     "inference": _RACE,
-    "training": {"steps/s": _number("steps_per_s", 2)} | dict(_RACE),
+    "training": {"steps/s": _number("batches_per_s", 2)} | dict(_RACE),
     "memory": {
         "run MiB": _number("run_bytes", 0, _MIB),
         "allocated MiB": _number("allocated_bytes", 0, _MIB),

@@ -63,10 +63,8 @@ def measure_training(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
             train=True, autocast=torch.bfloat16, checkpointing=point.checkpointing, settles=True
         )
         variants, absent = training_variants(bench, encoder)
-        with enter(bench, variants, encoder, rows, point.batch, mode, absent) as entrants:
+        with enter(bench, variants, lambda _: encoder, rows, point.batch, mode, absent) as entrants:
             found = race(bench, entrants, allowance)
-        for row in found["variants"]:
-            row["steps_per_s"] = row["steps"] * found["rounds"] / sum(row["seconds"])
         return {
             "encoder": point.encoder,
             "precision": "float32 weights, bfloat16 autocast",
