@@ -90,7 +90,8 @@ def measure_compile(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
         }
 
     # The cheapest and surest first; pruning by scores breaks the graph in every layer.
-    cells = [Cell(f"compiled {twin.name}", twin) for twin in _TWINS]
+    twins = _TWINS[:2] if bench.small else _TWINS
+    cells = [Cell(f"compiled {twin.name}", twin) for twin in twins]
     try:
         return {
             "encoder": bench.main_encoder,

@@ -40,7 +40,7 @@ def _points(bench: Workbench) -> list[Cell[_Point]]:
             (_Point(name, "float32", 4), 1.0),
             (_Point(name, "float32", 1), 1.0),
             (_Point(name, "float32", 2, 64), 1.0),
-            (_Point(name, half, 4), 1.0),
+            (_Point(name, half, 2), 1.0),
             (_Point(name, "float32, TF32 on", 4), 1.0),
         ]
     else:

@@ -105,7 +105,7 @@ def measure_profile(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
                 found.append(row | profiled(contestant))
         return {"batch": point.batch, "variants": found, "absent": entrants.absent}
 
-    batches = (4, 1) if bench.small else (32, 8, 1)
+    batches = (2,) if bench.small else (32, 8, 1)
     cells = [
         Cell(f"{bench.main_encoder}, batch {batch}", _Point(bench.main_encoder, batch))
         for batch in batches

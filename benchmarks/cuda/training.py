@@ -26,7 +26,7 @@ class _Point:
 
 def _points(bench: Workbench) -> list[Cell[_Point]]:
     if bench.small:
-        points = [_Point("small", 4), _Point("small", 4, checkpointing=True)]
+        points = [_Point("small", 4), _Point("small", 2, checkpointing=True)]
     else:
         points = [
             _Point("roberta-base", 32),

@@ -107,7 +107,7 @@ class Workbench:
     def functions(self, batch_size: int) -> list[list[int]]:
         """The functions of a round in batches of that size: several batches, where there are."""
         if self.small:
-            return self.code.rows(len(self.code.functions), self.cut_at)
+            return self.code.rows(min(8, 2 * batch_size), self.cut_at)
         return self.code.rows(min(512, max(32, 8 * batch_size)), self.cut_at)
 
     def encoder(self, name: str, longest: int, dtype: torch.dtype) -> Any:
