@@ -24,8 +24,9 @@ from alpine_cli.measure.statistics import ratio_interval
 from alpine_cli.measure.workload import synchronise
 from alpine_cli.pruning import PruningConfig, prune, trace
 from alpine_cli.pruning.apply import ENGINES
-from alpine_cli.pruning.attention import Attended
+from alpine_cli.pruning.attention import Attended, choose_backend
 from alpine_cli.pruning.packed import Ragged
+from alpine_cli.pruning.tracing import TracedForward
 from benchmarks.published_shares import ScheduledBand, shares_at_depth
 from benchmarks.workload import pack_batch, pad_batch, unpadding
 
@@ -35,6 +36,7 @@ __all__ = [
     "Round",
     "Variant",
     "attention_left_out",
+    "attention_of",
     "batches",
     "compare",
     "macs",
@@ -99,6 +101,7 @@ class Mode:
             one sought for them (see `ScheduledBand.settle`).
         compiler: back end of torch.compile, for variants that are compiled.
         dynamic: its handling of shapes: True from the start, None where they turn out to change.
+            With True, torch 2.13 leaves pruning out; see `Contestant.warm_up`.
     """
 
     train: bool = False
@@ -107,7 +110,7 @@ class Mode:
     waits: bool = False
     settles: bool = False
     compiler: str = "inductor"
-    dynamic: bool | None = True
+    dynamic: bool | None = None
 
 
 @dataclass
@@ -310,6 +313,7 @@ class Contestant:
         the kernels of shapes that are to be fresh.
         """
         config, depth = self.model.config, self.model.config.num_hidden_layers
+        attention: list[str] = []
         rows = [row for rows in self._row_sets for row in rows]
         if self.variant.engine is None:
             lengths = [tuple(len(row) for row in rows)] * (depth + 1)
@@ -322,6 +326,7 @@ class Contestant:
                     with self._autocast():
                         self.model(**batch)
             self.model.train(was_training)
+            attention = sorted({name for call in recorded.calls for name in attention_of(call)})
             lengths = [
                 tuple(n for call in recorded.calls for n in call.lengths[layer])
                 for layer in range(depth + 1)
@@ -333,7 +338,13 @@ class Contestant:
             "mean_lengths": [round(sum(at) / len(at), 1) for at in lengths],
             "gmacs_per_function": macs(lengths, config) / len(rows) / 1e9,
             "padded_positions_per_token": positions / sum(map(len, rows)),
+            "attention": attention,
         }
+
+
+def attention_of(call: TracedForward) -> list[str]:
+    """What computed the attention of a forward pass of one of alpine's engines, by name."""
+    return [choose_backend(call.tokens[0].ragged.cu_seqlens.device).__name__]
 
 
 def _weights(model: torch.nn.Module) -> dict[int, Any]:

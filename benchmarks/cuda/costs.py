@@ -43,7 +43,7 @@ from benchmarks.cuda.compiling import measure_compile
 from benchmarks.cuda.energy import measure_energy
 from benchmarks.cuda.graphs import measure_graphs
 from benchmarks.cuda.inference import measure_inference
-from benchmarks.cuda.machine import attention_backend, gpu_state
+from benchmarks.cuda.machine import gpu_state
 from benchmarks.cuda.memory import measure_memory
 from benchmarks.cuda.profiling import measure_profile
 from benchmarks.cuda.roofline import measure_roofline
@@ -51,7 +51,7 @@ from benchmarks.cuda.tables import markdown
 from benchmarks.cuda.training import measure_training
 from benchmarks.cuda.workbench import Workbench
 
-__all__ = ["RESULTS", "describe_device", "find_device", "main", "watched"]
+__all__ = ["RESULTS", "describe_device", "find_device", "main", "output_files", "watched"]
 
 Section = Callable[[Workbench, Allowance], dict[str, Any]]
 
@@ -94,9 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(asked: argparse.Namespace, chosen: Sequence[str], budget: Budget) -> None:
-    files = [asked.output.with_suffix(suffix) for suffix in (".json", ".md")]
-    for path in files:
-        refuse_existing(path, asked.force, file=True)
+    files = output_files(asked.output, asked.force)
     bench = _workbench(asked.device, asked.small)
     document: dict[str, Any] = {
         "benchmark": "cuda-costs",
@@ -118,6 +116,18 @@ def _run(asked: argparse.Namespace, chosen: Sequence[str], budget: Budget) -> No
         write_atomic(files[0], json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         write_atomic(files[1], markdown(document))
     print(f"{files[0]}\n{files[1]}")
+
+
+def output_files(output: Path, force: bool) -> list[Path]:
+    """OUTPUT.json and OUTPUT.md, which may be written.
+
+    Raises:
+        OutputExistsError: one of them is there, and `force` is false.
+    """
+    files = [output.parent / f"{output.name}.{kind}" for kind in ("json", "md")]
+    for path in files:
+        refuse_existing(path, force, file=True)
+    return files
 
 
 def find_device(device: str, small: bool) -> torch.device:
@@ -158,7 +168,6 @@ def describe_device(device: torch.device) -> dict[str, Any]:
         "memory_bytes": torch.cuda.get_device_properties(device).total_memory if cuda else None,
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "attention": attention_backend(device),
     }
 
 

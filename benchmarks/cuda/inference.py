@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.cuda.budget import Allowance, Cell, run_cells
-from benchmarks.cuda.machine import attention_backend
 from benchmarks.cuda.race import enter, race
 from benchmarks.cuda.stock_flash import flash_implementation
 from benchmarks.cuda.workbench import PRECISIONS, Workbench, multiplying
@@ -97,7 +96,6 @@ def measure_inference(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
             "longest": max(map(len, rows)),
             "mean_length": sum(map(len, rows)) / len(rows),
             "waits_for_each_batch": mode.waits,
-            "attention": attention_backend(bench.device),
             "stock_flash": flash_implementation(bench.device, precision.dtype)[1],
             **found,
         }

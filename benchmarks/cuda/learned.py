@@ -31,10 +31,10 @@ import torch
 
 from alpine_cli.checkpoint import load_checkpoint
 from alpine_cli.config import RunConfig, load_config
-from alpine_cli.demo.corpus import Corpus, build_corpus
+from alpine_cli.demo.corpus import Corpus, build_corpus, standard_library
 from alpine_cli.demo.model import ModelSize, train_tokenizer, write_model
 from alpine_cli.errors import AlpineError
-from alpine_cli.files import refuse_existing, write_atomic
+from alpine_cli.files import write_atomic
 from alpine_cli.measure.accuracy import compare_predictions, metric_figures
 from alpine_cli.measure.environment import describe_environment
 from alpine_cli.pruning.config import PruningConfig
@@ -46,7 +46,13 @@ from alpine_cli.training.finetuning import finetune
 from alpine_cli.training.rundir import RunDirectory
 from benchmarks.cuda.budget import Allowance, Budget, Cell, reason_of, run_cells
 from benchmarks.cuda.code import LibraryCode
-from benchmarks.cuda.costs import RESULTS, describe_device, find_device, watched
+from benchmarks.cuda.costs import (
+    RESULTS,
+    describe_device,
+    find_device,
+    output_files,
+    watched,
+)
 from benchmarks.cuda.energy import idle_watts, measure_windows
 from benchmarks.cuda.learned_tables import markdown
 from benchmarks.cuda.machine import open_energy
@@ -75,37 +81,37 @@ class Sizes:
     Attributes:
         model: encoder and tokenizer.
         max_chars: longer functions are left out.
+        library: folder of the standard library that functions are taken from; "" for all of it.
         functions: use so many at most; None: all.
         batch_size, lr: of training.
-        louder: see `demo.model.write_model`; 4 at the demo's four layers.
         measured: functions per batch when costs are measured.
     """
 
     model: ModelSize
     max_chars: int
+    library: str
     functions: int | None
     batch_size: int
     lr: float
-    louder: float
     measured: int
 
 
 BASE = Sizes(
     model=ModelSize(vocabulary=8000, hidden=768, layers=12, heads=12, max_length=512),
     max_chars=1200,
+    library="",
     functions=None,
     batch_size=32,
     lr=1e-4,
-    louder=2.5,
     measured=32,
 )
 SMALL = Sizes(
     model=ModelSize(vocabulary=400, hidden=32, layers=2, heads=2, max_length=96),
     max_chars=600,
+    library="asyncio",
     functions=160,
     batch_size=8,
     lr=3e-4,
-    louder=4.0,
     measured=4,
 )
 
@@ -142,14 +148,13 @@ def pruning_of(setting: str) -> PruningConfig:
 
 
 def _run(asked: argparse.Namespace, budget: Budget) -> None:
-    files = [asked.output.with_suffix(suffix) for suffix in (".json", ".md")]
-    for path in files:
-        refuse_existing(path, asked.force, file=True)
+    files = output_files(asked.output, asked.force)
     sizes, device = SMALL if asked.small else BASE, find_device(asked.device, asked.small)
     settings = {name: pruning_of(name) for name in asked.layers}
     for pruning in settings.values():
         pruning.resolve(sizes.model.layers)
-    corpus = build_corpus(max_chars=sizes.max_chars, limit=sizes.functions)
+    library = standard_library() / sizes.library
+    corpus = build_corpus(library, max_chars=sizes.max_chars, limit=sizes.functions)
     document: dict[str, Any] = {
         "benchmark": "cuda-learned",
         "small": asked.small,
@@ -222,13 +227,7 @@ class _Work:
         """Each setting from the same untrained model; {"cells": […]} with accuracy and costs."""
         self.corpus.write(self.folder / "data")
         tokenizer = train_tokenizer((s.func for s in self.corpus.train), self.sizes.model)
-        write_model(
-            self.folder / "model",
-            tokenizer,
-            self.sizes.model,
-            self.asked.seed,
-            louder=self.sizes.louder,
-        )
+        write_model(self.folder / "model", tokenizer, self.sizes.model, self.asked.seed)
         longest = 0.0
 
         def measure(setting: str, _: Allowance) -> dict[str, Any]:

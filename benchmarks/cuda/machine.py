@@ -16,14 +16,8 @@ from alpine_cli.errors import MeasurementError
 from alpine_cli.measure.environment import describe_gpus, nvml
 from alpine_cli.measure.gpu_uuid import gpu_uuid_of
 from alpine_cli.measure.nvml_meter import NvmlMeter
-from alpine_cli.pruning.attention import choose_backend
 
-__all__ = ["attention_backend", "gpu_state", "gpu_uuid", "open_energy", "process_bytes"]
-
-
-def attention_backend(device: torch.device) -> str:
-    """The packed engine's attention on this device, by name."""
-    return choose_backend(device).__name__
+__all__ = ["gpu_state", "gpu_uuid", "open_energy", "process_bytes"]
 
 
 def gpu_uuid(device: torch.device) -> str | None:

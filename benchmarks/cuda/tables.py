@@ -39,8 +39,7 @@ def cells_of(name: str, section: Row) -> list[str]:
 def _head(document: Mapping[str, Any]) -> list[str]:
     device = document["device"]
     lines = [
-        f"{document['data']}. torch {device['torch']}, CUDA {device['cuda'] or 'none'}; the packed"
-        f" engine's attention: {device['attention']}.",
+        f"{document['data']}. torch {device['torch']}, CUDA {device['cuda'] or 'none'}.",
     ]
     if document["small"] or device["type"] != "cuda":
         lines += ["", "**A trial of the script at small size: no figure here says anything.**"]
@@ -67,7 +66,7 @@ def _cell(section: str, cell: Row) -> list[str]:
     if "reason" in cell:
         return [*lines, f"Absent: {cell['reason']}.", ""]
     if cell.get("variants"):
-        lines += [*_table(cell["variants"], _COLUMNS[section]), ""]
+        lines += [*_table(cell["variants"], _COLUMNS[section]), "", *_attention(cell)]
     if "speedup_of_graph" in cell:
         lines += [
             f"Graph × eager: {shown_ratio(cell['speedup_of_graph'])}; largest difference of"
@@ -84,6 +83,17 @@ def _cell(section: str, cell: Row) -> list[str]:
             ]
     missing = [f"{name} ({why})" for name, why in cell.get("absent", {}).items()]
     return [*lines, f"Absent: {'; '.join(missing)}.", ""] if missing else lines
+
+
+def _attention(cell: Row) -> list[str]:
+    """What computed attention in the packed variants, where the cell tells."""
+    named = {", ".join(row.get("attention", ())) for row in cell["variants"]
+             if row["variant"].startswith("packed")}  # fmt: skip
+    named.discard("")
+    lines = [f"Attention of the packed engine: {'; '.join(sorted(named))}.", ""] if named else []
+    if "stock_flash" in cell:
+        lines += [f"Stock with flash attention: {cell['stock_flash']}.", ""]
+    return lines
 
 
 def _table(rows: Sequence[Row], columns: Columns) -> list[str]:

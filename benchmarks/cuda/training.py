@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from benchmarks.cuda.budget import Allowance, Cell, run_cells
-from benchmarks.cuda.machine import attention_backend
 from benchmarks.cuda.race import enter, race
 from benchmarks.cuda.stock_flash import TORCH_VARLEN
 from benchmarks.cuda.workbench import PACKED, Workbench
@@ -71,7 +70,6 @@ def measure_training(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
             "batch": point.batch,
             "gradient_checkpointing": point.checkpointing,
             "sequences": len(rows),
-            "attention": attention_backend(bench.device),
             **found,
         }
 
