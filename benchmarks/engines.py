@@ -17,10 +17,10 @@ Variants:
 
 `--rules` adds rules of a fixed share (merging into the most similar token, into one mean, bipartite
 matching, random removal), which have costs of their own. `--compile` adds variants that went
-through torch.compile (inductor; shapes become dynamic where they change). `--train` times training steps instead (forward,
-backward, AdamW, dropout on, mean loss over all tokens that are left). `--dtype bfloat16` runs in
-half precision, and `--fresh` gives every round functions of its own, so that lengths and token
-counts are ones no kernel was built for.
+through torch.compile (inductor; shapes become dynamic where they change). `--train` times training
+steps instead (forward, backward, AdamW, dropout on, mean loss over all tokens that are left).
+`--dtype bfloat16` runs in half precision, and `--fresh` gives every round functions of its own, so
+that lengths and token counts are ones no kernel was built for.
 """
 
 from __future__ import annotations
