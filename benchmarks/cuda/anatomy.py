@@ -39,10 +39,12 @@ KINDS = (
     "other",
 )
 
-_SCORES = re.compile(r"score|received|column_?sum", re.IGNORECASE)
-# In this order; names as cuBLAS, CUTLASS, flash attention, ATen and Triton give them.
+_SCORES = re.compile(r"score|received|column_?sum|log_?sum_?exp", re.IGNORECASE)
+# In this order; names as Triton (ours), cuBLAS, CUTLASS, flash attention and ATen give them.
 _BY_NAME = (
     ("scores", _SCORES),
+    ("selection", re.compile(r"^_(keep_by_spread|lay_out)")),
+    ("repacking", re.compile(r"^_(gather|spread|carry)")),
     ("attention", re.compile(r"flash|fmha|attention|attn|sdpa", re.IGNORECASE)),
     (
         "matrix products",

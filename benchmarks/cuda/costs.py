@@ -76,7 +76,8 @@ _FEW_FUNCTIONS, _SMALL_VOCABULARY = 8, 400
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the sections and write the result files."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"],
+                        help="CUDA_VISIBLE_DEVICES picks one of several GPUs")  # fmt: skip
     parser.add_argument("--small", action="store_true", help="tiny sizes: does the script run?")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="SECTION",
                         help=f"some of: {', '.join(SECTIONS)}")  # fmt: skip
@@ -143,8 +144,7 @@ def find_device(device: str, small: bool) -> torch.device:
                 "error: no CUDA device: nothing was measured. To try the script on a CPU:"
                 " --device cpu --small"
             )
-        torch.cuda.set_device(where.index or 0)
-        return torch.device("cuda", where.index or 0)
+        return torch.device("cuda", torch.cuda.current_device())
     if not small:
         raise SystemExit(f"error: on {device} only --small makes sense")
     return where

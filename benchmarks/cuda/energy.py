@@ -37,6 +37,7 @@ _INFERENCE = (
     "packed, all",
 )
 _TRAINING = ("stock bucketed", "packed, none", "packed, all")
+_CALM_SECONDS = 3.0
 _MOST_ROUNDS = 10
 _LEAST_ROUNDS = 2
 
@@ -72,7 +73,8 @@ def measure_energy(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
 
 
 def idle_watts(meter: Meter) -> float:
-    """Power of the GPU while this process sleeps, its context open."""
+    """Power of the GPU while this process sleeps, its context open, after a moment to calm down."""
+    time.sleep(_CALM_SECONDS)
     meter.start()
     began = time.perf_counter()
     time.sleep(meter.window_s)
@@ -86,9 +88,8 @@ def _measure(
     rows = bench.functions(point.batch)
     dtype = torch.float32 if point.mode.train else torch.bfloat16
     encoder = bench.encoder(bench.main_encoder, bench.cut_at, dtype)
-    variants, absent = (
-        training_variants(bench, encoder) if point.mode.train else bench.variants(encoder)
-    )
+    choose = training_variants if point.mode.train else Workbench.variants
+    variants, absent = choose(bench, torch.bfloat16)
     chosen = named(variants, *point.names)
     absent = {name: why for name, why in absent.items() if name in point.names}
     with enter(bench, chosen, lambda _: encoder, rows, point.batch, point.mode, absent) as entrants:

@@ -81,7 +81,7 @@ def measure_inference(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
         else:
             rows, longest = bench.code.long_rows(point.batch, point.longest), point.longest
         encoder = bench.encoder(point.encoder, longest, precision.dtype)
-        variants, absent = bench.variants(encoder)
+        variants, absent = bench.variants(precision.dtype)
         mode = Mode(waits=point.batch == 1, settles=True)
         with (
             multiplying(precision),

@@ -53,12 +53,12 @@ def measure_memory(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
 def _measure(bench: Workbench, point: _Point, allowance: Allowance) -> dict[str, Any]:
     dtype = torch.float32 if point.mode.train else torch.bfloat16
 
-    def encoder(_: Variant | None = None) -> Any:
+    def encoder(_: Variant) -> Any:
         # One of its own for every variant: nothing that is not this variant's is on the device.
         return bench.encoder(bench.main_encoder, bench.cut_at, dtype)
 
     choose = training_variants if point.mode.train else Workbench.variants
-    variants, absent = choose(bench, encoder())
+    variants, absent = choose(bench, torch.bfloat16)
     found = measure_peaks(
         bench, variants, encoder, bench.functions(point.batch), point.batch, point.mode, allowance
     )

@@ -91,7 +91,7 @@ def measure_profile(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
         # a few batches: a trace holds an event for each launch
         rows = bench.functions(point.batch)[: 2 * point.batch]
         encoder = bench.encoder(point.encoder, bench.cut_at, dtype)
-        variants, absent = bench.variants(encoder)
+        variants, absent = bench.variants(dtype)
         absent = {name: why for name, why in absent.items() if name in _NAMES}
         mode, found = Mode(settles=True), []
         with enter(

@@ -68,7 +68,7 @@ def measure_roofline(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
     def measure(point: _Point, allowance: Allowance) -> dict[str, Any]:
         rows = bench.functions(point.batch)
         encoder = bench.encoder(point.encoder, bench.cut_at, dtype)
-        variants, absent = bench.variants(encoder)
+        variants, absent = bench.variants(dtype)
         absent = {name: why for name, why in absent.items() if name in _NAMES}
         mode = Mode(settles=True)
         with enter(

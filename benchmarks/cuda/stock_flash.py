@@ -24,9 +24,11 @@ TORCH_VARLEN = "torch-varlen"
 _NAMES = ("stock flash bucketed", "stock flash packed")
 
 
-def flash_variants(encoder: Any) -> tuple[list[Variant], dict[str, str]]:
+def flash_variants(
+    device: torch.device, dtype: torch.dtype
+) -> tuple[list[Variant], dict[str, str]]:
     """Stock models with flash attention, bucketed and packed, or the reason why there are none."""
-    chosen, reason = flash_implementation(encoder.device, encoder.dtype)
+    chosen, reason = flash_implementation(device, dtype)
     if chosen is None:
         return [], dict.fromkeys(_NAMES, reason)
     unpads = chosen == TORCH_VARLEN

@@ -132,6 +132,7 @@ _RACE: Columns = {
     "efficiency": _number("efficiency"),
     "× stock bucketed": _ratio("speedup_over_stock_bucketed"),
     "× stock flash bucketed": _ratio("speedup_over_stock_flash_bucketed"),
+    "× stock flash packed": _ratio("speedup_over_stock_flash_packed"),
     "× published way": _ratio("speedup_over_published_way_all"),
 }
 _COLUMNS: Mapping[str, Columns] = {

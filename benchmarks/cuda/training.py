@@ -39,9 +39,9 @@ def _points(bench: Workbench) -> list[Cell[_Point]]:
     return [Cell(f"{p.encoder}, batch {p.batch}{words[p.checkpointing]}", p) for p in points]
 
 
-def training_variants(bench: Workbench, encoder: Any) -> tuple[list[Variant], dict[str, str]]:
-    """Those that are trained: the published way exists to be compared with only."""
-    variants, absent = bench.variants(encoder)
+def training_variants(bench: Workbench, dtype: torch.dtype) -> tuple[list[Variant], dict[str, str]]:
+    """Those that are trained in `dtype`: the published way exists to be compared with only."""
+    variants, absent = bench.variants(dtype)
     packed = {variant.name for variant in PACKED}
     chosen = []
     for variant in variants:
@@ -61,7 +61,7 @@ def measure_training(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
         mode = Mode(
             train=True, autocast=torch.bfloat16, checkpointing=point.checkpointing, settles=True
         )
-        variants, absent = training_variants(bench, encoder)
+        variants, absent = training_variants(bench, torch.bfloat16)
         with enter(bench, variants, lambda _: encoder, rows, point.batch, mode, absent) as entrants:
             found = race(bench, entrants, allowance)
         return {

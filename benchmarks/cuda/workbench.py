@@ -72,6 +72,10 @@ _OTHERS = (
 )
 
 
+_LONGEST = 8192
+"""Inputs beyond functions share one position table, so that one encoder serves all lengths."""
+
+
 @dataclass
 class Workbench:
     """Made once per run.
@@ -108,24 +112,24 @@ class Workbench:
         """The functions of a round in batches of that size: several batches, where there are."""
         if self.small:
             return self.code.rows(min(8, 2 * batch_size), self.cut_at)
-        return self.code.rows(min(512, max(32, 8 * batch_size)), self.cut_at)
+        return self.code.rows(min(512, max(32, 4 * batch_size)), self.cut_at)
 
     def encoder(self, name: str, longest: int, dtype: torch.dtype) -> Any:
-        """That encoder on the device; building is done once per size."""
-        key = name, longest
+        """That encoder on the device; the last one built is kept, for it takes seconds."""
+        key = name, longest if longest <= self.cut_at else max(longest, _LONGEST)
         if key not in self._built:
-            self._built = {key: build_encoder(name, longest)}  # the last one only: memory
+            self._built = {key: build_encoder(*key)}
         return copy.deepcopy(self._built[key]).to(self.device, dtype)
 
-    def variants(self, encoder: Any) -> tuple[list[Variant], dict[str, str]]:
-        """All ways to run inference on it here, and reasons for those that cannot be."""
-        flash, absent = flash_variants(encoder)
+    def variants(self, dtype: torch.dtype) -> tuple[list[Variant], dict[str, str]]:
+        """All ways to run inference in `dtype` here, and reasons for those that cannot be."""
+        flash, absent = flash_variants(self.device, dtype)
         return [*_OTHERS, *flash, *PUBLISHED_WAY, *PACKED], absent
 
     def release(self) -> None:
-        """Give memory that nothing refers to back to the device."""
-        gc.collect()
+        """Give memory that nothing refers to back to a GPU."""
         if self.device.type == "cuda":
+            gc.collect()
             torch.cuda.synchronize(self.device)
             torch.cuda.empty_cache()
 
