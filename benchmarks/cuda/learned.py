@@ -11,9 +11,9 @@ test touched once. Then all trained models take turns on the test functions in b
 training steps (this model has no dropout), memory, energy. So the shares of tokens that stay are
 what each setting makes of attention that it was trained with, not published numbers.
 
-Never run at this size. On a CPU, twelve layers of d = 128 without pruning stood at chance for some
-400 steps of 8 functions (lr 3e-4, 2,882 functions of at most 360 characters) and reached 77 % of 145
-validation functions after 722: a start that leaves the plateau, no promise for d = 768.
+Never run at this size. On a CPU twelve layers of d = 128, unpruned, stood at chance for some 400
+steps of 8 functions (lr 3e-4, 2,882 functions of at most 360 characters) and reached 77 % of 145
+validation functions after 722: the start leaves the plateau there, which is no promise for d = 768.
 
 An accuracy whose interval reaches down to the commoner label's share proves nothing, and the
 result says so. Writes OUTPUT.json and OUTPUT.md; what is not reached in the time is named.
