@@ -1,6 +1,6 @@
 """Costs and accuracy of pruning that acts on learned attention: trained on the spot, then measured.
 
-    python -m benchmarks.cuda.learned                                # nine minutes on a GPU
+    python -m benchmarks.cuda.learned                                # within ten minutes on a GPU
     python -m benchmarks.cuda.learned --layers none all --epochs 6
     python -m benchmarks.cuda.learned --device cpu --small --output trial
 
@@ -132,7 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--lr", type=float, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=9.0, help="for everything")
+    parser.add_argument("--minutes", type=float, default=9.0,
+                        help="for everything but imports and what the last cell overruns")  # fmt: skip
     parser.add_argument("--output", type=Path, default=RESULTS / "cuda-learned",
                         help="of the result files, without suffix")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace earlier result files")
