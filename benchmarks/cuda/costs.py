@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="SECTION",
                         help=f"some of: {', '.join(SECTIONS)}")  # fmt: skip
     parser.add_argument("--minutes", type=float, default=9.0,
-                        help="for everything but imports and what the last cell overruns")  # fmt: skip
+                        help="for all but imports and what the last cell overruns")  # fmt: skip
     parser.add_argument("--output", type=Path, default=RESULTS / "cuda-costs",
                         help="of the result files, without suffix")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace earlier result files")
