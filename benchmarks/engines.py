@@ -17,61 +17,30 @@ Variants:
 
 `--rules` adds rules of a fixed share (merging into the most similar token, into one mean, bipartite
 matching, random removal), which have costs of their own. `--compile` adds variants that went
-through torch.compile (inductor, dynamic shapes). `--train` times training steps instead (forward,
-backward, AdamW, dropout on, mean loss over all tokens that are left). `--dtype bfloat16` runs in
-half precision, and `--fresh` gives every round functions of its own, so that lengths and token
-counts are ones no kernel was built for.
+through torch.compile (inductor; shapes become dynamic where they change). `--train` times training
+steps instead (forward, backward, AdamW, dropout on, mean loss over all tokens that are left).
+`--dtype bfloat16` runs in half precision, and `--fresh` gives every round functions of its own, so
+that lengths and token counts are ones no kernel was built for.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import itertools
 import json
-import random
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
 from alpine_cli.files import write_atomic
 from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.environment import describe_environment
-from alpine_cli.measure.statistics import ratio_interval
-from alpine_cli.measure.workload import synchronise
-from alpine_cli.pruning import PruningConfig, prune, trace
-from alpine_cli.pruning.apply import ENGINES
-from alpine_cli.pruning.attention import Attended
-from alpine_cli.pruning.packed import Ragged
-from benchmarks.published_shares import ScheduledBand, shares
-from benchmarks.workload import load_rows, pad_batch, roberta_base
+from alpine_cli.pruning import PruningConfig
+from benchmarks.variants import Contestant, Mode, Variant, compare, shown_ratio
+from benchmarks.workload import load_rows, roberta_base
 
-PUBLISHED = "codebert"
 RESULTS = Path(__file__).parent / "results"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to run the functions: the model, its pruning, and how functions are batched.
-
-    `attends=False` leaves attention out, to see what everything else costs; never with pruning.
-    `rule` prunes by that rule as it is, instead of the band at the published shares.
-    """
-
-    name: str
-    engine: str | None
-    layers: str = "none"
-    bucketed: bool = False
-    output: str = "tokens"
-    attends: bool = True
-    compiled: bool = False
-    rule: PruningConfig | None = None
 
 
 VARIANTS = (
@@ -107,170 +76,8 @@ COMPILED = (
 )
 
 
-@dataclass
-class Round:
-    """One pass of one variant over all functions."""
-
-    seconds: float
-
-
-def batches(
-    rows: list[list[int]], size: int, bucketed: bool, device: torch.device
-) -> list[dict[str, torch.Tensor]]:
-    """Batches of `size`: in the drawn order, or like lengths together in random batch order."""
-    ordered = sorted(rows, key=len, reverse=True) if bucketed else rows
-    cut = [pad_batch(ordered[i : i + size]) for i in range(0, len(ordered), size)]
-    drawn = random.Random(0).sample(cut, len(cut))
-    return [{name: value.to(device) for name, value in batch.items()} for batch in drawn]
-
-
-@contextmanager
-def attention_left_out(left_out: bool) -> Iterator[None]:
-    """Every query "attends" to its own value: what the rest of the packed engine costs."""
-
-    def values(
-        q_THd: torch.Tensor, k_THd: torch.Tensor, v_THd: torch.Tensor, ragged: Ragged, **_: Any
-    ) -> Attended:
-        return Attended(v_THd, None)
-
-    if not left_out:
-        yield
-        return
-    with patch("alpine_cli.pruning.engines.choose_backend", return_value=values):
-        yield
-
-
-def train_step(
-    model: Any, optimiser: torch.optim.Optimizer, batch: dict[str, torch.Tensor]
-) -> None:
-    """Forward, backward, AdamW."""
-    hidden = model(**batch).last_hidden_state
-    hidden.float().square().mean().backward()
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
-
-
-def macs(lengths: list[tuple[int, ...]], d: int = 768) -> float:
-    """Multiply-adds of matrix products over all layers, from the lengths entering each.
-
-    Attention (4nd² + 2n²d) runs at the length entering a layer, feed-forward (8nd²) at the length
-    leaving it; scoring adds nothing, the probabilities exist anyway.
-    """
-    total = 0.0
-    for entering, leaving in itertools.pairwise(lengths):
-        total += sum(4 * n * d * d + 2 * n * n * d for n in entering)
-        total += sum(8 * n * d * d for n in leaving)
-    return total
-
-
-def prepare(
-    variant: Variant, model: Any, row_sets: list[list[list[int]]], size: int, train: bool
-) -> tuple[Callable[[str], Round], Callable[[], dict[str, Any]]]:
-    """The function that runs one round, and one that tells lengths and cost of all of them.
-
-    Rounds go through `row_sets` in turn; with one set every round reads the same functions. What
-    is told takes a pass over all sets, so it must be asked after the timing: it would build the
-    kernels of shapes that are to be fresh.
-    """
-    model = copy.deepcopy(model)
-    device, depth = model.device, model.config.num_hidden_layers
-    prepared = [batches(rows, size, variant.bucketed, device) for rows in row_sets]
-    turn = itertools.cycle(prepared)
-    engines: dict[str, Any] = {}
-    if variant.engine:
-        config = variant.rule or PruningConfig(
-            variant.layers,
-            engine=variant.engine,  # type: ignore[arg-type]
-            output=variant.output,  # type: ignore[arg-type]
-        )
-        prune(model, config)
-        if variant.layers != "none" and variant.rule is None:
-            scheduled = ScheduledBand(ENGINES[variant.engine], shares(PUBLISHED, variant.layers))
-            engines[variant.engine] = scheduled
-
-    called = torch.compile(model, dynamic=True) if variant.compiled else model
-
-    def forward(batched: list[dict[str, torch.Tensor]]) -> None:
-        with torch.inference_mode():
-            for batch in batched:
-                called(**batch)
-
-    def step(batched: list[dict[str, torch.Tensor]]) -> None:
-        for batch in batched:
-            train_step(called, optimiser, batch)
-
-    def run(_: str) -> Round:
-        batched = next(turn)
-        with patch.dict(ENGINES, engines), attention_left_out(not variant.attends):
-            synchronise(device)
-            started = time.perf_counter()
-            (step if train else forward)(batched)
-            synchronise(device)
-            return Round(time.perf_counter() - started)
-
-    def tell() -> dict[str, Any]:
-        rows = [row for rows in row_sets for row in rows]
-        if variant.engine is None:
-            lengths = [tuple(len(row) for row in rows)] * (depth + 1)
-        else:
-            model.eval()
-            nonlocal called
-            called = model  # a trace reads what a compiled call may leave out
-            with trace(model) as recorded, patch.dict(ENGINES, engines):
-                for batched in prepared:
-                    forward(batched)
-            lengths = [
-                tuple(n for call in recorded.calls for n in call.lengths[layer])
-                for layer in range(depth + 1)
-            ]
-        positions = sum(batch["input_ids"].numel() for batched in prepared for batch in batched)
-        return {
-            "mean_lengths": [round(sum(at) / len(at), 1) for at in lengths],
-            "gmacs_per_function": macs(lengths, model.config.hidden_size) / len(rows) / 1e9,
-            "padded_positions_per_token": positions / sum(map(len, rows)),
-        }
-
-    if train:
-        model.train()
-        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    return run, tell
-
-
-def compare(samples: dict[str, list[float]], told: dict[str, Any], name: str) -> dict[str, Any]:
-    """One row of the table: time against the baselines, with intervals."""
-
-    def ratio(of: str, to: str) -> dict[str, float] | None:
-        if of not in samples:  # left out by --only
-            return None
-        interval = ratio_interval(samples[of], samples[to], "mean")
-        value = sum(samples[of]) / sum(samples[to])
-        return {"value": value} | ({"low": interval.low, "high": interval.high} if interval else {})
-
-    family = name.split(",")[0]
-    own = f"{family}, none"
-    row: dict[str, Any] = {"variant": name, "seconds": samples[name]} | told[name]
-    row["speedup_over_stock_bucketed"] = ratio("stock bucketed", name)
-    row["speedup_over_stock_padded"] = ratio("stock padded", name)
-    if own in samples and own != name:
-        row["time_ratio_to_own_unpruned"] = ratio(name, own)
-        row["macs_ratio_to_own_unpruned"] = (
-            told[name]["gmacs_per_function"] / told[own]["gmacs_per_function"]
-        )
-        # (time unpruned / time pruned) ÷ (MACs unpruned / MACs pruned)
-        row["efficiency"] = (
-            row["macs_ratio_to_own_unpruned"] / row["time_ratio_to_own_unpruned"]["value"]
-        )
-    return row
-
-
 def table(rows: list[dict[str, Any]], batch_size: int) -> str:
     """The rows in Markdown."""
-
-    def shown(ratio: dict[str, float] | None) -> str:
-        if ratio is None:
-            return ""
-        interval = f" ({ratio['low']:.2f}–{ratio['high']:.2f})" if "low" in ratio else ""
-        return f"{ratio['value']:.2f}{interval}"
 
     lines = [
         f"### Batch size {batch_size}",
@@ -284,9 +91,9 @@ def table(rows: list[dict[str, Any]], batch_size: int) -> str:
         saved = f"{row['macs_ratio_to_own_unpruned']:.2f}" if efficiency else ""
         lines.append(
             f"| {row['variant']} | {row['gmacs_per_function']:.1f} |"
-            f" {shown(row.get('time_ratio_to_own_unpruned'))} | {saved} | {efficiency} |"
-            f" {shown(row['speedup_over_stock_bucketed'])} |"
-            f" {shown(row['speedup_over_stock_padded'])} |"
+            f" {shown_ratio(row.get('time_ratio_to_own_unpruned'))} | {saved} | {efficiency} |"
+            f" {shown_ratio(row['speedup_over_stock_bucketed'])} |"
+            f" {shown_ratio(row['speedup_over_stock_padded'])} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -316,22 +123,20 @@ def main() -> None:
     rows, source = load_rows(arguments.functions * sets, arguments.max_length)
     row_sets = [rows[at::sets] for at in range(sets)]
     model = roberta_base().to(arguments.device, getattr(torch, arguments.dtype))
+    mode = Mode(train=arguments.train)
     tables, results = [], []
     for size in arguments.batch_size:
-        runs, tells = {}, {}
-        for variant in variants:
-            runs[variant.name], tells[variant.name] = prepare(
-                variant, model, row_sets, size, arguments.train
-            )
-            runs[variant.name]("")  # warm-up: allocator, kernel caches
+        ready = {v.name: Contestant(v, model, row_sets, size, mode) for v in variants}
+        for contestant in ready.values():
+            contestant.warm_up()
         blocks = run_blocks(
-            list(runs), lambda name, runs=runs: runs[name](name),
+            list(ready), lambda name, ready=ready: ready[name].round(),
             runs=arguments.runs, min_seconds=0, seed=size,
             on_progress=lambda done, total, text: print(f"\r{done / 10:5.1f} % {text:40}", end=""),
         )  # fmt: skip
         print()
         samples = {name: [block.seconds for block in found] for name, found in blocks.items()}
-        told = {name: tell() for name, tell in tells.items()}
+        told = {name: contestant.tell() for name, contestant in ready.items()}
         compared = [compare(samples, told, variant.name) for variant in variants]
         results.append({"batch_size": size, "variants": compared})
         tables.append(table(compared, size))

@@ -5,7 +5,8 @@ fine-tuned model, and costs follow the shares. `ScheduledBand` wraps an engine a
 plan, sets α to the value at which this layer keeps its published share of the batch's tokens.
 Scoring, selection, merging and repacking are the engine's own and run in full. α is found when a
 layer first sees sequences of these very lengths, and remembered: a user's α is a constant, too. So
-with the same batches again it costs nothing; with fresh ones its quantile counts against pruning.
+with the same batches again it costs nothing; with fresh ones its quantile counts against pruning,
+unless `settle` was called.
 
 The lengths are those of the ALPINE replication package (BigCloneBench, mean per layer over
 batches of 8, padded to the longest). The length after layer 11 was not recorded: it is continued
@@ -14,8 +15,9 @@ with the geometric mean of the other pruned layers' shares.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +30,7 @@ from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.plan import PruningPlan, TokenState
 from alpine_cli.pruning.selection import score_statistics
 
-__all__ = ["LENGTHS_ENTERING", "ScheduledBand", "shares"]
+__all__ = ["LENGTHS_ENTERING", "ScheduledBand", "shares", "shares_at_depth"]
 
 LENGTHS_ENTERING: dict[tuple[str, str], tuple[float, ...]] = {
     ("codebert", "all"): (
@@ -56,6 +58,32 @@ def shares(model: str, layers: str) -> dict[int, float]:
     return {layer: known.get(layer, typical) for layer in pruned}
 
 
+def shares_at_depth(model: str, layers: str, depth: int) -> dict[int, float]:
+    """The same for an encoder of another depth: what is left falls along the same curve.
+
+    After a given part of its pruned layers an encoder of any depth keeps what the published one of
+    twelve layers kept after that part of its own; between two of those, by their geometric mean.
+    """
+    published = shares(model, layers)
+    pruned = PruningConfig(layers=layers).resolve(depth)
+    if len(pruned) == len(published):
+        return dict(zip(pruned, published.values(), strict=True))
+    steps = [0.0, *itertools.accumulate(map(math.log, published.values()))]
+    left = [
+        _interpolated(steps, len(published) * step / len(pruned)) for step in range(len(pruned) + 1)
+    ]
+    return {
+        layer: math.exp(after - before)
+        for layer, (before, after) in zip(pruned, itertools.pairwise(left), strict=True)
+    }
+
+
+def _interpolated(values: Sequence[float], at: float) -> float:
+    """The value at a place between entries, linearly."""
+    below = min(int(at), len(values) - 2)
+    return values[below] + (at - below) * (values[below + 1] - values[below])
+
+
 class ScheduledBand:
     """An engine whose band is as wide, layer by layer, as a given share of tokens asks for."""
 
@@ -64,15 +92,32 @@ class ScheduledBand:
         self._shares = [shares[layer] for layer in sorted(shares)]
         self._turn = 0
         self._alphas: dict[tuple[int, tuple[int, ...]], float] = {}
+        self._settled: list[float] | None = None
+        self.unseen = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
+
+    def settle(self) -> None:
+        """From now on lengths never seen take the geometric mean of their layer's α so far.
+
+        For rounds whose lengths vary by chance, as dropout and sums in no fixed order make them:
+        a quantile sought in the middle of a timed round would be counted against pruning. `unseen`
+        counts the plans that this was needed for.
+        """
+        by_turn: list[list[float]] = [[] for _ in self._shares]
+        for (turn, _), alpha in self._alphas.items():
+            by_turn[turn].append(math.log(alpha))
+        self._settled = [math.exp(sum(found) / len(found)) for found in by_turn]
 
     def plan(self, evidence: Evidence, config: PruningConfig) -> PruningPlan:
         """Plan with the α that keeps this layer's share; layers take turns in order."""
         turn = self._turn % len(self._shares)
         self._turn += 1
         key = (turn, evidence.ragged.lengths)
+        if key not in self._alphas and self._settled is not None:
+            self.unseen += 1
+            return self._engine.plan(evidence, replace(config, alpha=self._settled[turn]))
         if key not in self._alphas:
             scores_T, protected_T = evidence.require_scores(), evidence.protected_T(config)
             found = _alpha_for(self._shares[turn], scores_T, protected_T, evidence.tokens)

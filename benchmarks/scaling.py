@@ -30,9 +30,8 @@ from transformers import RobertaConfig, RobertaModel
 from alpine_cli.files import write_atomic
 from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.environment import describe_environment
-from alpine_cli.measure.statistics import ratio_interval
 from alpine_cli.report.drawing import BLUE, GREEN, GREY, ORANGE, drawn
-from benchmarks.engines import Variant, prepare
+from benchmarks.variants import Contestant, Variant, ratio, shown_ratio
 
 _REST = "packed, attention left out"
 RESULTS = Path(__file__).parent / "results"
@@ -94,14 +93,14 @@ def measure(point: Point, runs: int, device: str, dtype: str) -> dict[str, Any]:
     """One row: seconds and multiply-adds of every variant, and their ratios."""
     model = encoder(point).to(device, getattr(torch, dtype))
     rows = sequences(point)
-    ready = {v.name: prepare(v, model, [rows], point.batch, train=False) for v in VARIANTS}
-    for run, _ in ready.values():
-        run("")
+    ready = {v.name: Contestant(v, model, [rows], point.batch) for v in VARIANTS}
+    for contestant in ready.values():
+        contestant.warm_up()
     blocks = run_blocks(
-        list(ready), lambda name: ready[name][0](name), runs=runs, min_seconds=0.2, seed=0
+        list(ready), lambda name: ready[name].round(), runs=runs, min_seconds=0.2, seed=0
     )
     seconds = {name: [block.seconds for block in found] for name, found in blocks.items()}
-    told = {name: tell() for name, (_, tell) in ready.items()}
+    told = {name: contestant.tell() for name, contestant in ready.items()}
     row: dict[str, Any] = asdict(point) | {"tokens": sum(map(len, rows)), "variants": {}}
     for name in ready:
         row["variants"][name] = {
@@ -109,12 +108,7 @@ def measure(point: Point, runs: int, device: str, dtype: str) -> dict[str, Any]:
             "macs": told[name]["gmacs_per_function"] * 1e9 * len(rows),
         }
     for name, to in (("packed, all", "packed, none"), ("packed, none", "stock bucketed")):
-        interval = ratio_interval(seconds[name], seconds[to], "mean")
-        row[f"{name} / {to}"] = {
-            "value": sum(seconds[name]) / sum(seconds[to]),
-            "low": interval.low if interval else None,
-            "high": interval.high if interval else None,
-        }
+        row[f"{name} / {to}"] = ratio(seconds[name], seconds[to])
     return row
 
 
@@ -140,19 +134,13 @@ def table(rows: list[dict[str, Any]]) -> str:
             lines.append(
                 f"| {row['batch']} | {row['longest']} | {row['hidden']} | {row['tokens']} |"
                 f" {mean['stock bucketed']:.1f} | {mean['packed, none']:.1f} |"
-                f" {mean['packed, all']:.1f} | {_shown(row['packed, all / packed, none'])} |"
-                f" {_shown(row['packed, none / stock bucketed'])} |"
+                f" {mean['packed, all']:.1f} | {shown_ratio(row['packed, all / packed, none'])} |"
+                f" {shown_ratio(row['packed, none / stock bucketed'])} |"
                 f" {mean['packed, none'] * 1e3 / row['tokens']:.1f} |"
                 f" {mean[_REST] * 1e3 / row['tokens']:.1f} |"
             )
         lines.append("")
     return "\n".join(lines)
-
-
-def _shown(ratio: dict[str, float | None]) -> str:
-    if ratio["low"] is None:
-        return f"{ratio['value']:.2f}"
-    return f"{ratio['value']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})"
 
 
 _LINES = {

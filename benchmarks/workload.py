@@ -7,11 +7,12 @@ import json
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
 
-__all__ = ["load_rows", "pad_batch", "roberta_base"]
+__all__ = ["load_rows", "pack_batch", "pad_batch", "roberta_base", "unpadding"]
 
 
 def load_rows(count: int, max_length: int, seed: int = 0) -> tuple[list[list[int]], str]:
@@ -62,3 +63,35 @@ def pad_batch(rows: list[list[int]], pad_id: int = 1) -> dict[str, torch.Tensor]
         ids[b, : len(row)] = torch.tensor(row)
         mask[b, : len(row)] = 1
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def pack_batch(rows: list[list[int]], pad_id: int = 1) -> dict[str, Any]:
+    """All rows in one: transformers' packed input, positions and lengths by its names.
+
+    Positions count from `pad_id + 1`, as RoBERTa's table does.
+    """
+    return {
+        "input_ids": torch.tensor([[token for row in rows for token in row]]),
+        "position_ids": torch.cat([torch.arange(len(row)) for row in rows])[None] + pad_id + 1,
+        **_cumulative(rows),
+    }
+
+
+def unpadding(rows: list[list[int]]) -> dict[str, Any]:
+    """Where the tokens of a padded batch of these rows stand once it is flattened, and lengths."""
+    width = max(map(len, rows))
+    starts = [torch.arange(len(row)) + b * width for b, row in enumerate(rows)]
+    return {"valid_rows_T": torch.cat(starts), **_cumulative(rows)}
+
+
+def _cumulative(rows: list[list[int]]) -> dict[str, Any]:
+    """transformers' names for where packed sequences begin and end."""
+    lengths = torch.tensor([len(row) for row in rows])
+    cumulative = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+    longest = max(map(len, rows))
+    return {
+        "cu_seq_lens_q": cumulative,
+        "cu_seq_lens_k": cumulative,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }

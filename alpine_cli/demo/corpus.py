@@ -31,7 +31,14 @@ from alpine_cli.demo.patterns import PATTERNS, BugPattern, Function, inject
 from alpine_cli.errors import DataError
 from alpine_cli.files import write_atomic
 
-__all__ = ["Corpus", "DemoSample", "build_corpus", "standard_library"]
+__all__ = [
+    "Corpus",
+    "DemoSample",
+    "build_corpus",
+    "functions_in",
+    "source_files",
+    "standard_library",
+]
 
 # Not the library proper: tests, installed packages, and the copy of a Python 2 grammar.
 _SKIPPED_FOLDERS = {
@@ -87,6 +94,13 @@ def standard_library() -> Path:
     return Path(sysconfig.get_path("stdlib"))
 
 
+def source_files(library: Path) -> Iterator[Path]:
+    """The library's own source files, in the order of their names: no tests, nothing installed."""
+    for path in sorted(library.rglob("*.py")):
+        if _SKIPPED_FOLDERS.isdisjoint(path.relative_to(library).parts[:-1]):
+            yield path
+
+
 def build_corpus(
     library: Path | None = None,
     *,
@@ -107,12 +121,11 @@ def build_corpus(
     """
     library = library or standard_library()
     candidates: dict[str, _Candidate] = {}  # by text, which drops copies
-    for path in sorted(library.rglob("*.py")):
-        module = path.relative_to(library)
-        if _SKIPPED_FOLDERS.isdisjoint(module.parts[:-1]):
-            for candidate in _candidates(path, module.as_posix(), max_chars):
-                if min_chars <= len(candidate.text) <= max_chars:
-                    candidates.setdefault(candidate.text, candidate)
+    for path in source_files(library):
+        module = path.relative_to(library).as_posix()
+        for candidate in _candidates(path, module, max_chars):
+            if min_chars <= len(candidate.text) <= max_chars:
+                candidates.setdefault(candidate.text, candidate)
     # Hash order is an arbitrary order that depends on neither file system nor generator.
     order = sorted(candidates.values(), key=lambda found: _draw(found.module, found.name))
     assigned = _assign_patterns(order[:limit])
@@ -148,7 +161,7 @@ def _candidates(path: Path, module: str, max_chars: int) -> Iterator[_Candidate]
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # templates and deliberately broken files
         return
-    for function, name in _functions(tree, ""):
+    for function, name in functions_in(tree):
         if not _MIN_LINES <= _lines(function) <= max_chars // _CHARS_PER_LINE:
             continue  # surely too short or too long: looking closer is what takes the time
         _drop_docstrings(function)
@@ -164,15 +177,15 @@ def _candidates(path: Path, module: str, max_chars: int) -> Iterator[_Candidate]
             yield _Candidate(function, ast.unparse(function), module, name, possible)
 
 
-def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[Function, str]]:
+def functions_in(node: ast.AST, prefix: str = "") -> Iterator[tuple[Function, str]]:
     """Functions and methods, but not functions inside functions: no line is used twice."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield child, f"{prefix}{child.name}"
         elif isinstance(child, ast.ClassDef):
-            yield from _functions(child, f"{prefix}{child.name}.")
+            yield from functions_in(child, f"{prefix}{child.name}.")
         elif isinstance(child, ast.stmt | ast.ExceptHandler):
-            yield from _functions(child, prefix)
+            yield from functions_in(child, prefix)
 
 
 def _lines(function: Function) -> int:

@@ -30,6 +30,9 @@ __all__ = ["ModelSize", "train_tokenizer", "write_model"]
 _SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]  # RoBERTa's ids 0 to 4
 _PASSED_ON = ("attention.self.value.weight", "attention.output.dense.weight")
 _LOUDER = 4.0  # times; of 1, 2, 3 and 4 tried, the one that started to learn soonest
+_LOUD_LAYERS = 4
+_ADDED = ("output.dense.weight",)  # of attention and of the feed-forward part
+_QUIETER = 0.1
 _LONGEST_WAVE = 500.0  # tokens / radian, about the length of an input
 
 
@@ -78,9 +81,16 @@ def train_tokenizer(texts: Iterable[str], size: ModelSize) -> PreTrainedTokenize
 
 
 def write_model(
-    folder: Path, tokenizer: PreTrainedTokenizerFast, size: ModelSize, seed: int
+    folder: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    size: ModelSize,
+    seed: int,
 ) -> None:
-    """Write a transformers directory with the untrained encoder and its tokenizer."""
+    """Write a transformers directory with the untrained encoder and its tokenizer.
+
+    Layers beyond the fourth start almost as identities: louder and louder means would drown the
+    tokens themselves, and a deep post-norm encoder learns slowly at first anyway.
+    """
     encoder = new_roberta(
         vocab_size=len(tokenizer),
         hidden_size=size.hidden,
@@ -96,7 +106,10 @@ def write_model(
             if isinstance(module, torch.nn.Linear):
                 module.weight.mul_(large / small)
         for name, weight in encoder.named_parameters():
-            if name.endswith(_PASSED_ON):
+            if _layer_of(name) >= _LOUD_LAYERS:
+                if name.endswith(_ADDED):
+                    weight.mul_(_QUIETER)
+            elif name.endswith(_PASSED_ON):
                 weight.mul_(_LOUDER)
         positions_PD = encoder.embeddings.position_embeddings.weight
         positions_PD.copy_(small * _waves(*positions_PD.shape))
@@ -104,6 +117,12 @@ def write_model(
     with _quiet():
         encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _layer_of(name: str) -> int:
+    """Index of the encoder layer that a parameter belongs to; -1 outside of all."""
+    parts = name.split(".")
+    return int(parts[parts.index("layer") + 1]) if "layer" in parts else -1
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -49,3 +50,16 @@ def test_neighbouring_positions_start_alike(tmp_path: Path) -> None:
     table = torch.nn.functional.normalize(table, dim=-1)
     near, far = (table[:-9] * table[1:-8]).sum(-1), (table[:-9] * table[9:]).sum(-1)
     assert (near > far).all()
+
+
+def test_layers_beyond_the_fourth_start_almost_as_identities(tmp_path: Path) -> None:
+    deep = ModelSize(vocabulary=300, hidden=32, layers=6, heads=2, max_length=64)
+    tokenizer = train_tokenizer(TEXTS, deep)
+    write_model(tmp_path, tokenizer, deep, seed=1)
+    model = AutoModel.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        output = model(**tokenizer("return x", return_tensors="pt"), output_hidden_states=True)
+    states = output.hidden_states
+    moved = [(after - before).norm() / before.norm() for before, after in pairwise(states)]
+    assert all(found > 0.5 for found in moved[:4])
+    assert all(found < 0.25 for found in moved[4:])
