@@ -24,9 +24,8 @@ from alpine_cli.measure.statistics import ratio_interval
 from alpine_cli.measure.workload import synchronise
 from alpine_cli.pruning import PruningConfig, prune, trace
 from alpine_cli.pruning.apply import ENGINES
-from alpine_cli.pruning.attention import Attended, choose_backend
+from alpine_cli.pruning.attention import Attended
 from alpine_cli.pruning.packed import Ragged
-from alpine_cli.pruning.tracing import TracedForward
 from benchmarks.published_shares import ScheduledBand, shares_at_depth
 from benchmarks.workload import pack_batch, pad_batch, unpadding
 
@@ -36,7 +35,6 @@ __all__ = [
     "Round",
     "Variant",
     "attention_left_out",
-    "attention_of",
     "batches",
     "compare",
     "macs",
@@ -326,7 +324,7 @@ class Contestant:
                     with self._autocast():
                         self.model(**batch)
             self.model.train(was_training)
-            attention = sorted({name for call in recorded.calls for name in attention_of(call)})
+            attention = sorted({name for call in recorded.calls for name in call.backends.values()})
             lengths = [
                 tuple(n for call in recorded.calls for n in call.lengths[layer])
                 for layer in range(depth + 1)
@@ -340,11 +338,6 @@ class Contestant:
             "padded_positions_per_token": positions / sum(map(len, rows)),
             "attention": attention,
         }
-
-
-def attention_of(call: TracedForward) -> list[str]:
-    """What computed the attention of a forward pass of one of alpine's engines, by name."""
-    return [choose_backend(call.tokens[0].ragged.cu_seqlens.device).__name__]
 
 
 def _weights(model: torch.nn.Module) -> dict[int, Any]:

@@ -98,7 +98,10 @@ class LayerRun:
     @property
     def prunes(self) -> bool:
         """Whether this layer prunes by its scores."""
-        return self.layer in self.run.pruned_layers and not self.is_first_only
+        # not `in`: torch.compile may hold the layer for a symbol, which a tuple does not contain
+        return any(self.layer == pruned for pruned in self.run.pruned_layers) and (
+            not self.is_first_only
+        )
 
     @property
     def is_first_only(self) -> bool:
