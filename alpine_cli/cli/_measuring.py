@@ -96,6 +96,14 @@ ProtectOption = Annotated[
 EngineOption = Annotated[
     str | None, typer.Option("--engine", help="Override the checkpoint: packed, padded, reference.")
 ]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="Of inference: float32, bfloat16 or float16; training steps then keep float32 weights"
+        " and multiply by autocast (default: float32).",
+    ),
+]
 PruneOption = Annotated[
     list[str] | None,
     typer.Option(

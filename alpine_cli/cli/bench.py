@@ -93,6 +93,7 @@ def bench(
     merge: m.MergeOption = None,
     protect: m.ProtectOption = None,
     engine: m.EngineOption = None,
+    precision: m.PrecisionOption = None,
     prune: m.PruneOption = None,
     reference: Annotated[
         bool | None,
@@ -247,6 +248,7 @@ def bench(
         "merge": merge,
         "protect": protect,
         "engine": engine,
+        "precision": precision,
         "prune": m.pruning_fields(prune),
         "reference": reference,
         "threads": threads,

@@ -90,6 +90,7 @@ def tune(
     tokens_per_batch: m.TokensPerBatchOption = None,
     device: DeviceOption = None,
     engine: m.EngineOption = None,
+    precision: m.PrecisionOption = None,
     threads: m.ThreadsOption = None,
     seed: m.SeedOption = 0,
     output: Annotated[
@@ -171,6 +172,7 @@ def tune(
         tokens_per_batch=tokens_per_batch,
         device=device,
         engine=engine,
+        precision=precision or "float32",  # type: ignore[arg-type]  # checked by MeasureOptions
         threads=threads,
         seed=seed,
     )

@@ -2,8 +2,9 @@
 
 Two figures belong together where they are of the same name, variant and subject (task, model,
 head, the very samples), and, for time, memory and energy, of the same batch sizes. Where a side
-holds several of them, those of the same pruning, training seed and machine are paired, the newest
-of each; where each side holds one kind only, those two are paired and the difference is noted.
+holds several of them, those of the same pruning, training seed, precision and machine are paired,
+the newest of each; where each side holds one kind only, those two are paired and the difference is
+noted.
 
 Time, memory and energy of two machines (processor, GPU, device, threads) say nothing about two
 candidates, so such pairs are refused unless asked for; accuracy and operator counts do not mind.
@@ -222,6 +223,8 @@ def _circumstances(entry: Entry) -> dict[str, str]:
         pruning = {"layers": "none", "engine": pruning.get("engine")}
     shown = ", ".join(f"{name} {value}" for name, value in sorted(pruning.items()))
     found = {"pruning": shown or "none (stock)", "training seed": str(variant.training_seed)}
+    if family_of(entry.figure) != "exact":
+        found["precision"] = str(entry.result.settings.get("precision") or "float32")
     if family_of(entry.figure) == "machine":
         found["machine"] = _machine(entry.result)
     return found
@@ -249,7 +252,7 @@ def _pair_up(a: list[Entry], b: list[Entry], matches: Matches, allow_other_machi
         left = [*newest_a.values(), *newest_b.values()][0].figure
         matches.notes.append(
             f"{left.name} of {left.variant}: {len(newest_a)} of A and {len(newest_b)} of B have no"
-            " partner of the same pruning, training seed and machine"
+            " partner of the same pruning, training seed, precision and machine"
         )
     for entry_a, entry_b in pairs:
         there, here = _circumstances(entry_a), _circumstances(entry_b)

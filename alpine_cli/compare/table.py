@@ -73,6 +73,7 @@ _CELL: tuple[Callable[[Result], str], ...] = (
     lambda result: f"batch size {batches_of(result.settings) or '?'}",
     lambda result: describe_pruning(result),
     lambda result: f"seed {training_seed_of(result)}",
+    lambda result: str(result.settings.get("precision") or "float32"),
     lambda result: str(result.settings.get("device", "")),
     lambda result: result.id,
 )

@@ -16,8 +16,10 @@ from alpine_cli.checkpoint import Checkpoint, load_checkpoint
 from alpine_cli.measure.isolation import WorkerDied
 from alpine_cli.measure.memory import ALLOCATOR
 from alpine_cli.measure.memory_limit import DEFAULT_SHARE, available_bytes
+from alpine_cli.measure.options import Precision
 from alpine_cli.measure.plan import Plan
 from alpine_cli.measure.statistics import compare_all
+from alpine_cli.measure.training_step import trained_in
 from alpine_cli.measure.workload import VariantRequest, build_from, load_samples
 from alpine_cli.results import Caution, Figure, Part
 from alpine_cli.tasks.encoding import EncodedSplit, encode
@@ -103,6 +105,7 @@ def find_batch_sizes(
             "graphs": _plain_graphs(longest),
             "purpose": purpose,
             "limit_bytes": limit,
+            "precision": options.precision,
             "device": options.device,
             "threads": options.threads,
             "seed": options.seed,
@@ -121,7 +124,7 @@ def find_batch_sizes(
         start = options.batch_size if inference else options.training_batch_size
         assert start is not None  # `make_plan` refuses a budget of tokens here
         found = largest_batch(fits, start=min(start, _MOST))
-        figures.append(_figure(purpose, variant.name, found, bound, longest))
+        figures.append(_figure(purpose, variant.name, found, bound, longest, options.precision))
     comparisons = [
         comparison.model_copy(update={"reason": "one search each: no interval"})
         if comparison.ratio is not None
@@ -189,13 +192,22 @@ class _Samples:
         return encoded.take(order)
 
 
-def _figure(purpose: str, variant: str, found: Found, bound: str, samples: EncodedSplit) -> Figure:
-    work = "one forward pass" if purpose == "inference" else "two steps of forward, backward, AdamW"
+def _figure(
+    purpose: str,
+    variant: str,
+    found: Found,
+    bound: str,
+    samples: EncodedSplit,
+    precision: Precision,
+) -> Figure:
+    work = f"one forward pass, {precision}"
+    if purpose == "training":
+        work = f"two steps of forward, backward, AdamW, {trained_in(precision)}"
     lengths = [samples.longest_row(i) for i in range(len(samples))]
     batch = f"the {len(samples)} longest samples, {lengths[-1]} to {lengths[0]} tokens, repeated"
     outcome = "no size tried failed" if found.fails is None else f"{found.fails:,} failed"
     method = (
-        f"{work}, fp32, within {bound}; batches of {batch} as needed; fresh process per size,"
+        f"{work}, within {bound}; batches of {batch} as needed; fresh process per size,"
         f" doubling then halving the gap, {found.trials} sizes tried: {outcome}"
     )
     reason = None

@@ -17,6 +17,7 @@ from alpine_cli.checkpoint import load_checkpoint
 from alpine_cli.devices import resolve_device
 from alpine_cli.measure.memory import infer, train
 from alpine_cli.measure.memory_limit import bounded_memory
+from alpine_cli.measure.options import Precision
 from alpine_cli.measure.training_step import is_out_of_memory
 from alpine_cli.measure.worker import report_progress
 from alpine_cli.measure.workload import Batch, LoadedVariant, synchronise
@@ -66,6 +67,9 @@ def _load(request: Mapping[str, Any]) -> LoadedVariant:
     device = resolve_device(request["device"])
     checkpoint = load_checkpoint(request["checkpoint"])
     model, tokenizer = checkpoint.build(device)
+    precision: Precision = request["precision"]
+    if request["purpose"] == "inference":
+        model.to(getattr(torch, precision))
     pruning = None
     if request["pruning"] is not None:
         pruning = PruningConfig.from_dict(request["pruning"])
@@ -79,7 +83,9 @@ def _load(request: Mapping[str, Any]) -> LoadedVariant:
         graphs=graphs and [tuple(map(RowGraph.from_dict, sample)) for sample in graphs],
     )
     spec = checkpoint.encoding_spec
-    return LoadedVariant(request["name"], model.eval(), tokenizer, spec, encoded, pruning, device)
+    return LoadedVariant(
+        request["name"], model.eval(), tokenizer, spec, encoded, pruning, device, precision
+    )
 
 
 def _bound(device: torch.device, limit: int | None) -> Any:

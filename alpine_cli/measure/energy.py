@@ -37,6 +37,7 @@ from alpine_cli.measure.training_step import (
     is_out_of_memory,
     lacks_memory,
     release,
+    trained_in,
     training_batches,
     training_variants,
 )
@@ -174,7 +175,11 @@ def _training(
         figures = [f for name in variants for f in absent_training_figures(name, reason, grid)]
         text = f"energy of training steps was not measured: {reason}"
         return Part(figures=figures, cautions=[Caution(code="not-measured", text=text)])
-    how = f"training steps (forward, backward, AdamW with learning rate 0) in batches of {limit}"
+    precision = trained_in(workload.request.precision)
+    how = (
+        f"training steps (forward, backward, AdamW with learning rate 0), {precision},"
+        f" in batches of {limit}"
+    )
     figures = []
     for name in variants:
         figures += training_energy_figures(

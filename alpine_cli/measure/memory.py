@@ -92,12 +92,14 @@ def measure_memory(request: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         {"bytes": {name of MEMORY_FIGURES: bytes}, "peak_was_reset": bool}
     """
-    workload = load_workload(WorkloadRequest.model_validate(request["workload"]))
+    trains = request["purpose"] == "training"
+    wanted = WorkloadRequest.model_validate(request["workload"])
+    workload = load_workload(wanted, widened=trains)
     (variant,) = workload.variants.values()
     report_progress(0, 1, f"memory of {variant.name}, {request['purpose']}")
     limit = workload.request.batch_limit
     batches = variant.batches(limit, workload.request.seed)
-    if request["purpose"] == "training":
+    if trains:
         return _peaks(variant, _heaviest(batches, 1, limit), train)
     return _peaks(variant, _heaviest(batches, _BATCHES, limit), infer)
 

@@ -23,9 +23,11 @@ import psutil
 from alpine_cli.errors import MeasurementError
 from alpine_cli.measure.environment import usable_cores
 from alpine_cli.measure.memory import ALLOCATOR, MEMORY_FIGURES
+from alpine_cli.measure.options import Precision
 from alpine_cli.measure.partial import KeptParts
 from alpine_cli.measure.plan import Plan
 from alpine_cli.measure.statistics import aggregate, compare_all, mean_interval, spread
+from alpine_cli.measure.training_step import trained_in
 from alpine_cli.results import Caution, Figure, Part
 from alpine_cli.tasks.batching import BatchLimit
 
@@ -207,7 +209,9 @@ def _part(plan: Plan, purposes: Sequence[str], answers: _Answers) -> Part:
                 Figure.absent(f"{purpose}_memory_run", name, "bytes", reason, better="lower")
             )
         else:
-            figures += memory_figures(purpose, name, answers.of(key), limits[purpose])
+            figures += memory_figures(
+                purpose, name, answers.of(key), limits[purpose], plan.options.precision
+            )
     cautions = [
         Caution(code="not-measured", text=f"{purpose} memory of {name} was not measured: {why}")
         for (purpose, name), why in answers.lost.items()
@@ -217,7 +221,11 @@ def _part(plan: Plan, purposes: Sequence[str], answers: _Answers) -> Part:
 
 
 def memory_figures(
-    purpose: str, variant: str, answers: Sequence[Answer], limit: BatchLimit
+    purpose: str,
+    variant: str,
+    answers: Sequence[Answer],
+    limit: BatchLimit,
+    precision: Precision = "float32",
 ) -> list[Figure]:
     """Peaks of repeated processes as figures: the median over the processes."""
     if not answers:
@@ -229,8 +237,8 @@ def memory_figures(
     if limit.tokens is not None:
         batches = f"the fullest batches and those of the longest rows, of {limit}"
     work = {
-        "inference": f"inference on {batches}",
-        "training": f"forward, backward and AdamW, fp32, on {batches}",
+        "inference": f"inference, {precision}, on {batches}",
+        "training": f"forward, backward and AdamW, {trained_in(precision)}, on {batches}",
     }[purpose]
     note = "" if all(a["peak_was_reset"] for a in answers) else "; peak since process start"
     if not any(name.startswith("cuda") for name in answers[0]["bytes"]):

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
 from alpine_cli.errors import ConfigError
 from alpine_cli.tasks.batching import BatchLimit
 
-__all__ = ["PRESETS", "MeasureOptions", "Preset", "merge_options", "short_path"]
+__all__ = ["PRESETS", "MeasureOptions", "Precision", "Preset", "merge_options", "short_path"]
 
 Preset = Literal["quick", "thorough"]
+Precision = Literal["float32", "bfloat16", "float16"]
 Count = Annotated[int, Field(ge=1)]
 
 # Two ways of saying how large a batch is, and what holds where neither is given.
@@ -44,6 +45,9 @@ class MeasureOptions:
         flops_batch_size, flops_tokens_per_batch: the same of the forward passes that FLOPs are
             counted for.
         device: "cpu", "cuda", "cuda:N"; None takes CUDA where there is one.
+        precision: of inference; training steps in half precision have float32 weights and
+            autocast's products. FLOPs are counted in float32: they are the same but for tokens
+            within rounding of a threshold.
         layers, alpha, merge, protect, engine: override the checkpoint's pruning.
         prune: override any other field of it, by name.
         reference: measure the published algorithm's engine, too.
@@ -66,7 +70,8 @@ class MeasureOptions:
         preset: which preset answered for options that were not given; for the record only.
 
     Raises:
-        ConfigError: a batch is limited by samples and by tokens, or a limit is below 1.
+        ConfigError: a batch is limited by samples and by tokens, or a limit is below 1; no such
+            precision.
     """
 
     checkpoint: Path
@@ -79,6 +84,7 @@ class MeasureOptions:
     flops_batch_size: Count | None = None
     flops_tokens_per_batch: Count | None = None
     device: str | None = None
+    precision: Precision = "float32"
     layers: str | None = None
     alpha: float | None = None
     merge: str | None = None
@@ -107,6 +113,9 @@ class MeasureOptions:
     preset: Preset | None = None
 
     def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise ConfigError(f"--precision: must be one of {known} (got {self.precision!r})")
         for (size, tokens), usual in _LIMITS.items():
             given = {name: value for name in (size, tokens) if (value := getattr(self, name))}
             if len(given) == 2:

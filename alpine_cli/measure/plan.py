@@ -218,6 +218,7 @@ def _request(
         tokens_per_batch=options.tokens_per_batch,
         device=options.device or "cpu",
         threads=options.threads,
+        precision=options.precision,
         seed=options.seed,
     )
     return request, cautions

@@ -66,7 +66,7 @@ _CARBON = ("country", "carbon_intensity", "pue")
 _SETTINGS = (
     *("checkpoint", "data", "split", "limit", "batch_size", "tokens_per_batch"),
     *("flops_batch_size", "flops_tokens_per_batch"),
-    *("device", "engine", "threads", "seed"),
+    *("device", "engine", "precision", "threads", "seed"),
 )
 
 

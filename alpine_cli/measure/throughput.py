@@ -147,6 +147,8 @@ def _rates(
         f"one run = {share} {samples} samples in length-bucketed batches of {limit}; variants"
         " take turns in random order after a full pass of warm-up; tokenisation not included"
     )
+    if variant.precision != "float32":
+        method += f"; in {variant.precision}"
     if attended:
         method += f"; attention by {', '.join(attended)}"
     figures = []

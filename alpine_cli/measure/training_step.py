@@ -15,12 +15,14 @@ import gc
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import psutil
 import torch
 from torch.nn import functional as F
 
 from alpine_cli.measure.blocks import run_blocks
+from alpine_cli.measure.options import Precision
 from alpine_cli.measure.statistics import (
     MIN_RUNS_FOR_INTERVAL,
     aggregate,
@@ -41,6 +43,7 @@ __all__ = [
     "lacks_memory",
     "measure_training_steps",
     "release",
+    "trained_in",
     "training_batches",
     "training_optimiser",
     "training_variants",
@@ -57,10 +60,21 @@ _METHOD = (
 
 
 class TrainingRun:
-    """Runs training steps of one variant; holds its optimiser. Leaves the weights unchanged."""
+    """Runs training steps of one variant; holds its optimiser. Leaves the weights unchanged.
+
+    In half precision weights are float32 and products are autocast's, as `alpine finetune --bf16`
+    trains: weights that inference was measured with in half precision are widened for good.
+    """
 
     def __init__(self, variant: LoadedVariant) -> None:
         self.variant = variant
+        variant.model.float()
+        self._autocast = partial(
+            torch.autocast,
+            variant.device.type,
+            dtype=getattr(torch, variant.precision),
+            enabled=variant.precision != "float32",
+        )
         self._optimiser = training_optimiser(variant)
 
     def run(self, batches: Sequence[Batch]) -> TimedPass:
@@ -76,7 +90,8 @@ class TrainingRun:
         synchronise(variant.device)
         start = time.perf_counter()
         for batch, labels_B in zip(batches, labels, strict=True):
-            logits_B2 = variant.forward(batch)
+            with self._autocast():
+                logits_B2 = variant.forward(batch)
             F.cross_entropy(logits_B2.float(), labels_B.to(variant.device)).backward()
             self._optimiser.step()
             self._optimiser.zero_grad(set_to_none=True)
@@ -84,6 +99,14 @@ class TrainingRun:
         seconds = time.perf_counter() - start
         variant.model.eval()
         return TimedPass(seconds)
+
+
+def trained_in(precision: Precision) -> str:
+    """How training steps are computed, in words."""
+    if precision == "float32":
+        return "float32"
+    scaled = "" if precision == "bfloat16" else " without loss scaling"
+    return f"float32 weights, products in {precision} by autocast{scaled}"
 
 
 def training_optimiser(variant: LoadedVariant) -> torch.optim.AdamW:
@@ -174,7 +197,13 @@ def measure_training_steps(
         ]
         return Part(figures=figures, cautions=[caution])
     figures = [
-        _figure(name, [block.seconds for block in blocks[name]], batches[name], limit)
+        _figure(
+            name,
+            [block.seconds for block in blocks[name]],
+            batches[name],
+            limit,
+            trained_in(workload.request.precision),
+        )
         for name in variants
     ]
     comparisons = compare_all(figures, pairs, seed=workload.request.seed)
@@ -188,7 +217,7 @@ def lacks_memory(variants: Mapping[str, LoadedVariant]) -> str | None:
     step, so that they count once. What activations need is not known beforehand.
     """
     sizes = [
-        sum(p.numel() * p.element_size() for p in variant.model.parameters())
+        sum(p.numel() * max(4, p.element_size()) for p in variant.model.parameters())
         for variant in variants.values()
     ]
     if not sizes:
@@ -224,7 +253,7 @@ def release(variants: Mapping[str, LoadedVariant]) -> None:
 
 
 def _figure(
-    variant: str, seconds: Sequence[float], batches: Sequence[Batch], limit: BatchLimit
+    variant: str, seconds: Sequence[float], batches: Sequence[Batch], limit: BatchLimit, how: str
 ) -> Figure:
     samples = sum(len(batch.indices) for batch in batches)
     rates = [samples / second for second in seconds]
@@ -235,9 +264,10 @@ def _figure(
         # The harmonic mean of the rates is all work over all time.
         value=float(aggregate(rates, "harmonic_mean")),
         provenance="measured",
-        method=f"samples over wall time of training steps; {_METHOD}; one run = {len(batches)}"
-        f" steps on {samples} samples evenly spaced over the lengths, in length-bucketed batches"
-        f" of {limit}; variants take turns in random order after a full pass of warm-up",
+        method=f"samples over wall time of training steps; {_METHOD}, {how}; one run ="
+        f" {len(batches)} steps on {samples} samples evenly spaced over the lengths, in"
+        f" length-bucketed batches of {limit}; variants take turns in random order after a full"
+        " pass of warm-up",
         better="higher",
         n=len(rates),
         aggregate="harmonic_mean",

@@ -28,6 +28,7 @@ from torch import Tensor
 from alpine_cli.checkpoint import Checkpoint, load_checkpoint
 from alpine_cli.devices import resolve_device
 from alpine_cli.errors import CheckpointError
+from alpine_cli.measure.options import Precision
 from alpine_cli.models import TaskModel
 from alpine_cli.pruning.apply import prune
 from alpine_cli.pruning.config import PruningConfig
@@ -83,6 +84,7 @@ class WorkloadRequest(_Request):
     )
     device: str = "cpu"
     threads: int | None = Field(default=None, ge=1)
+    precision: Precision = "float32"
     seed: int = 0
 
     @property
@@ -123,7 +125,10 @@ class Batch:
 
 @dataclass
 class LoadedVariant:
-    """A variant ready to run: model in evaluation mode on the device, and its encoded samples."""
+    """A variant ready to run: model in evaluation mode on the device, and its encoded samples.
+
+    `precision` is that of its weights, until training steps (`training_step`) widen them.
+    """
 
     name: str
     model: TaskModel
@@ -132,6 +137,7 @@ class LoadedVariant:
     encoded: EncodedSplit
     pruning: PruningConfig | None
     device: torch.device
+    precision: Precision = "float32"
 
     @property
     def pads(self) -> bool:
@@ -183,10 +189,14 @@ class Workload:
         }
 
 
-def load_workload(request: WorkloadRequest) -> Workload:
+def load_workload(request: WorkloadRequest, *, widened: bool = False) -> Workload:
     """Build every variant of `request`.
 
     Each variant has its own copy of the weights, so that none warms another's cache lines.
+
+    Args:
+        request: what to build.
+        widened: keep weights in float32, for training steps alone.
 
     Raises:
         CheckpointError, DataError, PruningError: see `load_checkpoint`, `load_splits`, `prune`.
@@ -208,6 +218,8 @@ def load_workload(request: WorkloadRequest) -> Workload:
         if not samples:
             samples = load_samples(request, checkpoint.task)
         model, tokenizer = build_from(checkpoint, path, device)
+        if not widened:
+            model.to(getattr(torch, request.precision))
         encoding = EncodingSpec.from_dict(checkpoint.encoding)
         if path not in encoded:
             encoded[path] = encode(samples, tokenizer, encoding)
@@ -216,7 +228,14 @@ def load_workload(request: WorkloadRequest) -> Workload:
             pruning = PruningConfig.from_dict(wanted.pruning)
             prune(model, pruning)
         variants[wanted.name] = LoadedVariant(
-            wanted.name, model.eval(), tokenizer, encoding, encoded[path], pruning, device
+            wanted.name,
+            model.eval(),
+            tokenizer,
+            encoding,
+            encoded[path],
+            pruning,
+            device,
+            request.precision,
         )
     checkpoints.clear()  # the models hold copies; memory figures must not count weights twice
     gc.collect()

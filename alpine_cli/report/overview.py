@@ -13,7 +13,13 @@ from alpine_cli.report.aggregate import is_metric
 from alpine_cli.report.batches import Batches, batches_of
 from alpine_cli.report.cell_text import BRACKETS
 from alpine_cli.report.findings import points_text, ratio_text, style_of
-from alpine_cli.report.setting import Setting, describe_pruning, setting_of, training_seed_of
+from alpine_cli.report.setting import (
+    Setting,
+    describe_pruning,
+    setting_of,
+    training_seed_of,
+    unusual_precision,
+)
 from alpine_cli.report.tables import Cell, Column, Table
 from alpine_cli.results import Comparison, Result
 
@@ -79,7 +85,16 @@ def _machine(result: Result) -> str:
     return f"{device} ({name})" if device else name
 
 
-_AXES: dict[str, Callable[[Result], str]] = {"batch": _batch, "seed": _seed, "device": _machine}
+def _precision(result: Result) -> str:
+    return ", ".join(unusual_precision(result))
+
+
+_AXES: dict[str, Callable[[Result], str]] = {
+    "batch": _batch,
+    "precision": _precision,
+    "seed": _seed,
+    "device": _machine,
+}
 
 
 def change_cell(result: Result, title: str) -> Cell:

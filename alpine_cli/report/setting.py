@@ -10,10 +10,19 @@ from alpine_cli.pruning.config import SHARE_RULES, PruningConfig
 from alpine_cli.report.batches import batches_of
 from alpine_cli.results import Result
 
-__all__ = ["Setting", "describe_cell", "describe_pruning", "setting_of", "training_seed_of"]
+__all__ = [
+    "Setting",
+    "describe_cell",
+    "describe_pruning",
+    "setting_of",
+    "training_seed_of",
+    "unusual_precision",
+]
 
 # Of a result's settings, those that move a figure.
 _OPTIONS = ("flops_batch_size", "training_batch_size", "timed_samples", "dtype", "precision")
+# Older results do not name what is usual.
+_USUAL = {"precision": "float32"}
 # The same, where given: older results do not know them.
 _BUDGETS = ("flops_tokens_per_batch", "training_tokens_per_batch")
 _LIBRARIES = ("alpine-cli", "torch", "transformers")
@@ -70,7 +79,7 @@ def setting_of(result: Result) -> Setting:
         machine=f"{environment.cpu_model}, {environment.threads} threads, {gpus or 'no GPU'}",
         software=", ".join(f"{name} {versions[name]}" for name in _LIBRARIES if name in versions),
         options=_plain(
-            {name: settings[name] for name in _OPTIONS if name in settings}
+            {n: settings[n] for n in _OPTIONS if n in settings and settings[n] != _USUAL.get(n)}
             | {name: settings[name] for name in _BUDGETS if settings.get(name) is not None}
         ),
     )
@@ -103,11 +112,18 @@ def describe_cell(result: Result) -> str:
     batches = batches_of(result.settings)
     if batches is not None:
         words.append(f"batch {batches}")
+    words += unusual_precision(result)
     seed = training_seed_of(result)
     if seed is not None:
         words.append(f"seed {seed}")
     told = f": {', '.join(words)}" if words else ""
     return f"{result.subject.model}, {result.subject.task}{told}"
+
+
+def unusual_precision(result: Result) -> list[str]:
+    """The precision that was measured in, unless it is float32."""
+    precision = result.settings.get("precision") or _USUAL["precision"]
+    return [] if precision == _USUAL["precision"] else [str(precision)]
 
 
 def training_seed_of(result: Result) -> int | None:

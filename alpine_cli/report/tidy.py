@@ -31,6 +31,7 @@ def _identity(result: Result) -> Row:
         "samples": subject.samples,
         "batch_size": result.settings.get("batch_size"),
         "tokens_per_batch": result.settings.get("tokens_per_batch"),
+        "precision": result.settings.get("precision"),
         "device": result.settings.get("device"),
     }
 

@@ -139,6 +139,7 @@ def request(subject: tuple[Path, Path], **changed: Any) -> dict[str, Any]:
         "purpose": "inference",
         "batch_size": 3,
         "limit_bytes": None,
+        "precision": "float32",
         "device": "cpu",
         "threads": 1,
         "seed": 0,
