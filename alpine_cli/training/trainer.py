@@ -181,18 +181,20 @@ class AlpineTrainer(Trainer):
         """Forward and backward of one slot; after the last of a step, its losses are judged.
 
         Not one by one in the forward pass: a GPU would run dry while the host waits for a number
-        that nobody needs before the weights change.
+        that nobody needs before the weights change. All processes stop at the loss of one, whose
+        gradient is in the mean of all by then.
 
         Raises:
-            TrainingError: a loss is NaN or infinite; the weights have not been changed by it.
+            TrainingError: a loss is NaN or infinite on any process; the weights have not been
+                changed by it.
         """
         loss: Tensor = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:
             losses, self._unjudged = torch.stack(self._unjudged), []
-            spoilt = losses[~torch.isfinite(losses)]
-            if len(spoilt):
+            worst = _NOT_FINITE[int(self._ranks.largest(_badness(losses)))]
+            if worst is not None:
                 epoch, step = self.state.epoch or 0.0, self.state.global_step
-                raise loss_not_finite(float(spoilt[0]), step, epoch, self._train)
+                raise loss_not_finite(worst, step, epoch, self._train)
         return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -238,6 +240,15 @@ class AlpineTrainer(Trainer):
         path = Path(resume_from_checkpoint) / _WEIGHTS
         weights = torch.load(path, map_location="cpu", weights_only=True)
         self._task_model.load_state_dict(weights)
+
+
+_NOT_FINITE = (None, -math.inf, math.inf, math.nan)
+"""What a loss may have become, by `_badness`."""
+
+
+def _badness(losses: Tensor) -> Tensor:
+    """() int64, in whose order processes agree on one of their losses: see `_NOT_FINITE`."""
+    return torch.stack((losses.isneginf(), losses.isposinf() * 2, losses.isnan() * 3)).max()
 
 
 def _require_finite(model: nn.Module) -> None:
