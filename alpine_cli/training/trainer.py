@@ -7,7 +7,8 @@ contents of a resumable state and how it is read back. What is changed, and why:
                           depend on processes or accumulation; accelerate must not shard again
     compute_loss          adds the teacher's term, applies the batch's weight; keeps the loss to be
                           judged
-    training_step         the last before an optimiser step stops at a loss that is NaN or infinite
+    training_step         the last before an optimiser step stops all processes at a loss of any
+                          that is NaN or infinite
     evaluate              predictions of the task, not of padded logit arrays; picks the best
     _save_checkpoint      Trainer writes its files one by one under their final name; here they
                           appear under it all at once

@@ -78,8 +78,9 @@ class Request:
         bias: "key" if it depends on the key alone; "pair" otherwise.
         causal: whether later keys are hidden.
         dropout: whether attention probabilities are dropped.
-        trains: whether gradients may be asked for. Without gradients, too, but in inference mode:
-            reentrant checkpointing runs a layer so first, and again with them.
+        trains: whether gradients may be asked for. Where they are switched off, too: reentrant
+            checkpointing runs a layer so first, and again with them. (That inference mode is on,
+            which would tell it from this, torch.compile cannot trace.)
         score: which scores are wanted.
         even: whether all sequences are of one length.
     """
@@ -119,9 +120,7 @@ class Request:
             bias=kind,
             causal=causal,
             dropout=dropout > 0,
-            trains=any(x.requires_grad for x in tensors)
-            if torch.is_grad_enabled()
-            else not torch.is_inference_mode_enabled(),
+            trains=not torch.is_grad_enabled() or any(x.requires_grad for x in tensors),
             score=score,
             even=ragged.even,
         )

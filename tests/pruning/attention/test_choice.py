@@ -147,9 +147,6 @@ def test_requests_are_read_off_a_call() -> None:
         asked = Request.of(q, trained, q, ragged, dropout=0.0, score=None, bias=windowed)
     # perhaps the first pass of reentrant checkpointing, whose second one will want gradients
     assert asked == Request(CPU, SINGLE, 12, "pair", trains=True)
-    with torch.inference_mode():
-        asked = Request.of(q, trained, q, ragged, dropout=0.0, score=None)
-    assert asked == Request(CPU, SINGLE, 12)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert Request.of(q, q, q, ragged, dropout=0.0, score=None).dtype == HALF
     even = Ragged.from_lengths(torch.tensor([5]))
