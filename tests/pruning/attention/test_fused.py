@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch.nn.attention import varlen
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -74,6 +74,8 @@ def test_equal_to_per_sequence(
     kernel.layout = layout
     ragged = Ragged.from_lengths(torch.tensor(lengths))
     q, k, v = (x.requires_grad_() for x in random_qkv(ragged.total, head, seed))
+    # as many tokens as heads: shapes do not tell this layout from the one that CUDA writes
+    assume(layout != "TH" or ragged.total != q.shape[1])
     how: dict[str, Any] = {
         "scaling": 0.3,
         "dropout": 0.0,
