@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch.distributed as dist
+from torch import Tensor
 
 __all__ = ["Ranks"]
 
@@ -41,6 +42,13 @@ class Ranks:
         """Wait until all processes are here."""
         if self.world_size > 1:
             dist.barrier()
+
+    def largest(self, number: Tensor) -> float:
+        """The largest of everybody's numbers, given as tensors of one element, on every process."""
+        if self.world_size > 1:
+            number = number.clone()
+            dist.all_reduce(number, dist.ReduceOp.MAX)
+        return float(number)
 
     def gather(self, value: T) -> list[T]:
         """Everybody's value, in order of rank, on every process."""

@@ -7,7 +7,8 @@ contents of a resumable state and how it is read back. What is changed, and why:
                           depend on processes or accumulation; accelerate must not shard again
     compute_loss          adds the teacher's term, applies the batch's weight; keeps the loss to be
                           judged
-    training_step         the last before an optimiser step stops at a loss that is NaN or infinite
+    training_step         the last before an optimiser step stops all processes at a loss of any
+                          that is NaN or infinite
     evaluate              predictions of the task, not of padded logit arrays; picks the best
     _save_checkpoint      Trainer writes its files one by one under their final name; here they
                           appear under it all at once
@@ -181,18 +182,20 @@ class AlpineTrainer(Trainer):
         """Forward and backward of one slot; after the last of a step, its losses are judged.
 
         Not one by one in the forward pass: a GPU would run dry while the host waits for a number
-        that nobody needs before the weights change.
+        that nobody needs before the weights change. All processes stop at the loss of one, whose
+        gradient is in the mean of all by then.
 
         Raises:
-            TrainingError: a loss is NaN or infinite; the weights have not been changed by it.
+            TrainingError: a loss is NaN or infinite on any process; the weights have not been
+                changed by it.
         """
         loss: Tensor = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:
             losses, self._unjudged = torch.stack(self._unjudged), []
-            spoilt = losses[~torch.isfinite(losses)]
-            if len(spoilt):
+            worst = _NOT_FINITE[int(self._ranks.largest(_badness(losses)))]
+            if worst is not None:
                 epoch, step = self.state.epoch or 0.0, self.state.global_step
-                raise loss_not_finite(float(spoilt[0]), step, epoch, self._train)
+                raise loss_not_finite(worst, step, epoch, self._train)
         return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -238,6 +241,15 @@ class AlpineTrainer(Trainer):
         path = Path(resume_from_checkpoint) / _WEIGHTS
         weights = torch.load(path, map_location="cpu", weights_only=True)
         self._task_model.load_state_dict(weights)
+
+
+_NOT_FINITE = (None, -math.inf, math.inf, math.nan)
+"""What a loss may have become, by `_badness`."""
+
+
+def _badness(losses: Tensor) -> Tensor:
+    """() int64, in whose order processes agree on one of their losses: see `_NOT_FINITE`."""
+    return torch.stack((losses.isneginf(), losses.isposinf() * 2, losses.isnan() * 3)).max()
 
 
 def _require_finite(model: nn.Module) -> None:

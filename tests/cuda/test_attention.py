@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from alpine_cli.pruning import PruningConfig, kernels, prune, trace
 from alpine_cli.pruning.apply import replay
@@ -20,6 +21,7 @@ from alpine_cli.pruning.attention import (
     attend_padded,
     attention_backend,
 )
+from alpine_cli.pruning.attention import availability as trying
 from alpine_cli.pruning.attention.availability import availability
 from alpine_cli.pruning.attention.choice import refusal
 from alpine_cli.pruning.attention.fused import by_head
@@ -190,6 +192,35 @@ def test_a_recent_gpu_lacks_no_back_end(device: torch.device) -> None:
     found = availability(device)
     assert set(found.reasons) <= {"flash_attn"}, dict(found.reasons)
     assert found.kernels
+
+
+@pytest.mark.parametrize("around", ["checkpointing", "inference", "another stream"])
+def test_back_ends_may_be_asked_for_anywhere(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch, around: str
+) -> None:
+    """And say the same; random numbers and what is computed around the trials stay."""
+    expected, state = availability(device), torch.cuda.get_rng_state(device)
+    monkeypatch.setattr(trying, "_FOUND", {})
+    found = []
+
+    def layer(x: torch.Tensor) -> torch.Tensor:
+        found.append(availability(device))
+        return x.sin().exp()
+
+    x = torch.linspace(-1, 1, 6, device=device, requires_grad=True)
+    if around == "checkpointing":
+        (gradient,) = torch.autograd.grad(checkpoint(layer, x, use_reentrant=False).sum(), x)
+        (plain,) = torch.autograd.grad(x.sin().exp().sum(), x)
+        torch.testing.assert_close(gradient, plain)
+    elif around == "inference":
+        with torch.inference_mode(), torch.autocast("cuda", dtype=torch.bfloat16):
+            layer(x)
+    else:
+        with torch.cuda.stream(torch.cuda.Stream(device)):
+            layer(x)
+        torch.cuda.synchronize(device)
+    assert found[0] == expected
+    assert torch.equal(torch.cuda.get_rng_state(device), state)
 
 
 # -- whole models ------------------------------------------------------------------------------

@@ -81,6 +81,16 @@ def test_two_processes_train_as_one(
         assert a["tokens_in"] == b["tokens_in"] or layers == "even"
 
 
+def test_all_processes_stop_at_the_nan_of_one(make_config: MakeConfig, tmp_path: Path) -> None:
+    """For its gradient is in the mean of all: none may change its weights by that."""
+    config = _save(make_config(train__epochs=1, train__save_steps=None), tmp_path / "config.yaml")
+    done = _torchrun(Path(__file__).with_name("spoilt_process.py"), config, tmp_path)
+    assert done.returncode == 0, done.stderr
+    (error, finite), other = (json.loads((tmp_path / f"ended{r}.json").read_text()) for r in (0, 1))
+    assert "the loss became nan at step 2 " in error
+    assert [error, finite] == other == [error, True]
+
+
 def test_killed_and_resumed(make_config: MakeConfig, tmp_path: Path) -> None:
     """With dropout: each process goes on with its own random state."""
     states = []

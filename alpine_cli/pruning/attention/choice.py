@@ -78,7 +78,9 @@ class Request:
         bias: "key" if it depends on the key alone; "pair" otherwise.
         causal: whether later keys are hidden.
         dropout: whether attention probabilities are dropped.
-        trains: whether gradients will be asked for.
+        trains: whether gradients may be asked for. Where they are switched off, too: reentrant
+            checkpointing runs a layer so first, and again with them. (That inference mode is on,
+            which would tell it from this, torch.compile cannot trace.)
         score: which scores are wanted.
         even: whether all sequences are of one length.
     """
@@ -118,7 +120,7 @@ class Request:
             bias=kind,
             causal=causal,
             dropout=dropout > 0,
-            trains=torch.is_grad_enabled() and any(x.requires_grad for x in tensors),
+            trains=not torch.is_grad_enabled() or any(x.requires_grad for x in tensors),
             score=score,
             even=ragged.even,
         )
@@ -182,6 +184,9 @@ def refusal(name: BackendName, request: Request, there: Availability) -> str | N
         )
         missing = there.missing(name)
         limits.append((missing is not None, missing or ""))
+        # others are told of below, by what back ends take
+        untried = request.dtype in (*_HALF, torch.float32) and request.dtype not in there.dtypes
+        limits.append((untried, f"this GPU does not compute in {request.dtype}"))
     if name in ("varlen", "flash_attn"):
         limits += _flash_limits(request)
     if name == "varlen":

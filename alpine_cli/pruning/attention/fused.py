@@ -27,7 +27,7 @@ from alpine_cli.pruning.attention.protocol import Attended
 from alpine_cli.pruning.bias import LogitBias
 from alpine_cli.pruning.config import Score
 from alpine_cli.pruning.kernels.scores import WIDEST_HEAD, log_sum_exp, received
-from alpine_cli.pruning.packed import Ragged
+from alpine_cli.pruning.packed import Ragged, pack
 
 __all__ = [
     "FusedKernel",
@@ -255,9 +255,8 @@ def _attention_of_one(
     logits_TH = (readers_THd * k_THd.float()).sum(dim=2) * scaling
     if key_T is not None:
         logits_TH = logits_TH + key_T[:, None]
-    places_TH = segment_T[:, None].expand_as(logits_TH)
-    empty_BH = logits_TH.new_zeros(ragged.batch, logits_TH.shape[1])
-    highest_BH = empty_BH.scatter_reduce(0, places_TH, logits_TH, "amax", include_self=False)
-    weights_TH = (logits_TH - highest_BH[segment_T]).exp()
-    totals_BH = empty_BH.index_add(0, segment_T, weights_TH)
-    return (weights_TH / totals_BH[segment_T]).mean(dim=1)
+    # Added up in grids, because `index_add` on CUDA adds floats in another order each time.
+    grid_NH = logits_TH.new_full((ragged.batch * ragged.longest, logits_TH.shape[1]), -torch.inf)
+    grid_NH = grid_NH.index_copy(0, ragged.grid_index_T, logits_TH)
+    probs_BLH = grid_NH.unflatten(0, (ragged.batch, ragged.longest)).softmax(dim=1)
+    return pack(probs_BLH.mean(dim=2), ragged)

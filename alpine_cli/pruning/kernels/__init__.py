@@ -23,11 +23,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from alpine_cli.pruning import trials
 
 __all__ = ["available", "chosen", "forced", "serves_cuda"]
 
@@ -36,6 +39,7 @@ _INSTALLED = importlib.util.find_spec("triton") is not None
 _forced: bool | None = None
 # What was found out about each device; a machine does not change.
 _runs_on: dict[str, bool] = {}
+_LOCK = threading.Lock()
 
 
 def available(device: torch.device) -> bool:
@@ -46,9 +50,11 @@ def available(device: torch.device) -> bool:
         return False
     # a dict, not functools.cache: torch.compile reads it, and would trace through the other
     name = str(device)
-    if name not in _runs_on:
-        _runs_on[name] = _compiles(device)
-    return _runs_on[name]
+    if name in _runs_on:
+        return _runs_on[name]
+    # a compiled model must not trace the trial
+    find = torch.compiler.disable(_find_out) if torch.compiler.is_compiling() else _find_out
+    return find(device)
 
 
 def chosen(device: torch.device) -> bool:
@@ -65,7 +71,7 @@ def serves_cuda(device: torch.device) -> bool:
 def forced(on: bool = True) -> Iterator[None]:
     """For tests: work as on CUDA whatever the device; with `on=False`, as on a CPU.
 
-    In one thread at a time: it changes what all of them do.
+    In one thread at a time, and in tests only: it changes what all threads do.
     """
     global _forced
     before, _forced = _forced, on
@@ -79,12 +85,23 @@ def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 
 
+def _find_out(device: torch.device) -> bool:
+    """Try it once; unknown while a CUDA graph is captured, which then does without kernels."""
+    name = str(device)
+    with _LOCK:
+        if name not in _runs_on:
+            if not trials.possible():
+                return False
+            _runs_on[name] = _compiles(device)
+        return _runs_on[name]
+
+
 def _compiles(device: torch.device) -> bool:
     """Whether a first kernel compiles and runs: it needs a C compiler and a GPU Triton supports."""
     try:
         from alpine_cli.pruning.kernels import probe_triton
 
-        return probe_triton.runs(device)
+        return trials.on_its_own(lambda: probe_triton.runs(device), device)
     except Exception as error:  # whatever a compiler, a driver or an import may raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         warnings.warn(

@@ -27,6 +27,9 @@ from alpine_cli.pruning.packed import Ragged
 CPU, CUDA, MPS = (torch.device(kind) for kind in ("cpu", "cuda", "mps"))
 HALF, SINGLE = torch.bfloat16, torch.float32
 FULL = Availability({}, kernels=True)
+OLD = Availability(
+    dict.fromkeys(("varlen", "flash_attn"), "it is too old"), dtypes=(torch.float16, torch.float32)
+)
 
 
 def there(*missing: str, kernels: bool = True) -> Availability:
@@ -65,6 +68,11 @@ def there(*missing: str, kernels: bool = True) -> Availability:
         ("padded", Request(CUDA, HALF, score="received"), there(kernels=False)),
         ("varlen", Request(CUDA, HALF, score="cls"), there(kernels=False)),
         ("varlen", Request(CUDA, HALF), there(kernels=False)),
+        # dtypes that were not tried
+        ("nested", Request(CUDA, torch.float16), OLD),
+        ("nested", Request(CUDA, SINGLE, dropout=True), OLD),
+        ("padded", Request(CUDA, HALF), OLD),
+        ("padded", Request(CUDA, HALF, dropout=True, trains=True), OLD),
         # sizes of heads
         ("varlen", Request(CUDA, HALF, head=256), FULL),
         ("nested", Request(CUDA, HALF, head=256, bias="key"), FULL),
@@ -137,7 +145,8 @@ def test_requests_are_read_off_a_call() -> None:
     assert asked == Request(CPU, SINGLE, 12, "key", True, True, True, "cls")
     with torch.no_grad():
         asked = Request.of(q, trained, q, ragged, dropout=0.0, score=None, bias=windowed)
-    assert asked == Request(CPU, SINGLE, 12, "pair")
+    # perhaps the first pass of reentrant checkpointing, whose second one will want gradients
+    assert asked == Request(CPU, SINGLE, 12, "pair", trains=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert Request.of(q, q, q, ragged, dropout=0.0, score=None).dtype == HALF
     even = Ragged.from_lengths(torch.tensor([5]))

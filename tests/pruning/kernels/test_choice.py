@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -43,13 +44,50 @@ def test_a_gpu_that_compiles_nothing_is_told_once(monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("Failed to find C compiler.\nPlease specify one.")
 
     monkeypatch.setattr(probe_triton, "runs", fails)
-    monkeypatch.setattr(kernels, "_runs_on", {})
+    a_described_gpu(monkeypatch)
     device = torch.device("cuda", 7)
     with pytest.warns(RuntimeWarning, match=r"cuda:7 \(Failed to find C compiler\.\)"):
         assert not kernels.chosen(device)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not kernels.chosen(device)
+
+
+def a_described_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(kernels, "_INSTALLED", True)
+    monkeypatch.setattr(kernels, "_runs_on", {})
+
+
+def test_a_compiled_model_does_not_trace_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_described_gpu(monkeypatch)
+    traced: list[bool] = []
+
+    def compiles(device: torch.device) -> bool:
+        traced.append(torch.compiler.is_compiling())
+        return True
+
+    monkeypatch.setattr(kernels, "_compiles", compiles)
+    device = torch.device("cuda", 3)
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if kernels.available(device) else x
+
+    compiled = torch.compile(double, backend="eager")
+    for size in (2, 3):
+        assert torch.equal(compiled(torch.ones(size)), torch.full((size,), 2.0))
+    assert traced == [False]
+
+
+def test_nothing_is_probed_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor remembered as missing."""
+    a_described_gpu(monkeypatch)
+    monkeypatch.setattr(kernels, "_compiles", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    device = torch.device("cuda", 3)
+    for capturing in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda c=capturing: c)
+        assert kernels.available(device) is not capturing
 
 
 def test_nothing_needs_triton() -> None:
