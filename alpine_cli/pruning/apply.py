@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.config import SHARE_RULES, PruningConfig
 from alpine_cli.pruning.engines import Engine, PackedEngine, PaddedEngine
 from alpine_cli.pruning.errors import PruningError
 from alpine_cli.pruning.patch import attention_function
@@ -53,7 +53,8 @@ def prune(model: ModelT, config: PruningConfig) -> ModelT:
     `attention_mask` is (B, L), or (B or 1, 1, L, L) where not every token attends to every other:
     bool, or added to the logits. Such a mask follows the tokens, see `visibility`; positions to
     which no token attends are padding. `special_tokens_mask` (B, L) names the tokens that
-    protect="special" never removes; without it they are the first and the last.
+    protect="special" never removes; without it they are the first and the last. Rules by share then
+    keep more than their share where more are named, and ask the device once how many they are.
 
     Decoders (experimental) are pruned in one pass over a prompt, without cache, and their heads
     read the last token. Whoever reads it finds it by its column, so `last_hidden_state` and
@@ -264,7 +265,7 @@ class _EnterModel:
             special_T = special_BL.reshape(-1).index_select(0, valid_T) != 0
             read_T = run.tokens[0].read_T
             special_T = special_T if read_T is None else special_T | read_T
-            run.tokens[0] = replace(run.tokens[0], special_T=special_T, special_counts=None)
+            run.tokens[0] = _with_special(run.tokens[0], special_T, run)
         if allowed_BLL is not None:
             visibility = Visibility.of_input(allowed_BLL, tokens.source_T, tokens.ragged)
             run.tokens[0] = replace(run.tokens[0], visibility=visibility)
@@ -305,6 +306,15 @@ def _in_order(tokens: TokenState, model: PreTrainedModel, ids: Tensor | None) ->
         read_T=read_T,
         special_counts=None,  # one or two: it depends on where padding is among the ids
     )
+
+
+def _with_special(tokens: TokenState, special_T: Tensor, run: PruningRun) -> TokenState:
+    """The tokens with others that are special, counted once for all layers if the rule asks."""
+    counts = None
+    asks = run.config.rule in SHARE_RULES and (tokens.causal or run.config.protect == "special")
+    if asks and run.pruned_layers and run.given_plans is None:
+        counts = tuple(tokens.ragged.sum_by_sequence(special_T.to(torch.int64)).tolist())
+    return replace(tokens, special_T=special_T, special_counts=counts, special_limit=None)
 
 
 def _matrix_dtype(model: PreTrainedModel, device: torch.device) -> torch.dtype:

@@ -165,10 +165,10 @@ CHECKS: tuple[Callable[[MakeModel], None], ...] = (
 
 def _rows(model: nn.Module) -> list[list[int]]:
     base, _ = find_base_model(model)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
     top = base.config.vocab_size
     return [
-        torch.randint(_FIRST_ID, top, (length,), generator=generator).tolist()
+        torch.randint(_FIRST_ID, top, (length,), generator=generator, device="cpu").tolist()
         for length in _LENGTHS
     ]
 

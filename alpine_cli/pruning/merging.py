@@ -16,8 +16,6 @@ protected ones: a token that finds no such place stays, whatever the rule says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,7 +32,7 @@ from alpine_cli.pruning.partners import (
     pairs_one_by_one,
 )
 from alpine_cli.pruning.plan import PruningPlan
-from alpine_cli.pruning.rules import kept_counts
+from alpine_cli.pruning.rules import kept_counts, protected_counts
 
 __all__ = ["plan_bipartite", "plan_nearest"]
 
@@ -49,6 +47,10 @@ def plan_nearest(keep_T: Tensor, evidence: Evidence, config: PruningConfig) -> P
     if causal:
         keep_T = keep_T | ~_followed(keep_T & ~protected_T, ragged)
     kept_B = ragged.sum_by_sequence(keep_T.to(torch.int64))
+    if not causal:
+        # where nothing is protected a rule may keep nothing: the first token takes in all others
+        alone_T = (kept_B == 0)[ragged.segment_T] & (ragged.position_T == 0)
+        keep_T, kept_B = keep_T | alone_T, kept_B.clamp(min=1).minimum(ragged.lengths_B)
     units_TD = F.normalize(evidence.require_hidden().to(torch.float32), dim=1)
     at_once = kernels.serves_cuda(keep_T.device)
     nearest = nearest_at_once if at_once else nearest_one_by_one
@@ -64,7 +66,7 @@ def plan_bipartite(evidence: Evidence, config: PruningConfig) -> PruningPlan:
     host knows how many are protected.
     """
     ragged, causal = evidence.ragged, evidence.tokens.causal
-    counts = kept_counts(ragged, config.share_at(evidence.step))
+    counts = kept_counts(evidence, config)
     units_TD = F.normalize(evidence.require_hidden().to(torch.float32), dim=1)
     protected_T = evidence.protected_T(config)
     host_kept = None
@@ -72,7 +74,7 @@ def plan_bipartite(evidence: Evidence, config: PruningConfig) -> PruningPlan:
         merges = [
             merge_count(n, count, protected, causal)
             for n, count, protected in zip(
-                ragged.lengths, counts, _protected_counts(evidence, config), strict=True
+                ragged.lengths, counts, protected_counts(evidence, config), strict=True
             )
         ]
         target_T = pairs_at_once(units_TD, protected_T, ragged, merges, causal=causal)
@@ -83,16 +85,6 @@ def plan_bipartite(evidence: Evidence, config: PruningConfig) -> PruningPlan:
     kept_B = ragged.sum_by_sequence(keep_T.to(torch.int64))
     after = Ragged.from_lengths(kept_B, host_kept, ragged.multiple)
     return _plan(keep_T, target_T, after, evidence)
-
-
-def _protected_counts(evidence: Evidence, config: PruningConfig) -> Sequence[int]:
-    """How many tokens of each sequence are protected; copied to the host where it cannot know."""
-    ragged, tokens = evidence.ragged, evidence.tokens
-    if config.protect == "ends" and not tokens.causal:
-        return [min(n, 2) for n in ragged.lengths]
-    if tokens.special_counts is not None:
-        return tokens.special_counts
-    return ragged.sum_by_sequence(tokens.special_T.to(torch.int64)).tolist()
 
 
 def _followed(open_T: Tensor, ragged: Ragged) -> Tensor:

@@ -16,7 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["Ragged", "pack", "to_device", "unpack"]
+__all__ = ["Ragged", "pack", "to_device", "unpack", "widest_float"]
 
 
 @dataclass(frozen=True)
@@ -137,11 +137,20 @@ class Ragged:
 
 def to_device(numbers: Sequence[int], device: torch.device) -> Tensor:
     """(N,) int64 of numbers that the host knows, without waiting for the device."""
-    on_host = torch.tensor(numbers, dtype=torch.int64)
+    # named, as everywhere in this room: `torch.set_default_device` may say otherwise
+    on_host = torch.tensor(numbers, dtype=torch.int64, device="cpu")
     if device.type != "cuda":
         return on_host.to(device)
     # from pageable memory, the copy would wait for everything that the device has yet to do
     return on_host.pin_memory().to(device, non_blocking=True)
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """The dtype for statistics: float64, or float32 on Apple's GPUs (MPS), which know no other.
+
+    Pruning was never run on MPS.
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def pack(padded: Tensor, ragged: Ragged) -> Tensor:

@@ -49,7 +49,7 @@ def nearest_one_by_one(
         removed_r, kept_k = (~keep_n).nonzero()[:, 0], keep_n.nonzero()[:, 0]
         if not len(removed_r):
             continue
-        likeness_rk = units_TD[start:stop][removed_r] @ units_TD[start:stop][kept_k].T
+        likeness_rk = _products(units_TD[start:stop][removed_r], units_TD[start:stop][kept_k])
         open_k = ~protected_T[start:stop][kept_k]
         likeness_rk[:, ~open_k & open_k.any()] = -torch.inf
         if causal:
@@ -109,7 +109,7 @@ def pairs_one_by_one(
         merges = merge_count(stop - start, count, stop - start - len(free_f), causal)
         if not merges:
             continue
-        likeness_ab = units_TD[start:stop][source_a] @ units_TD[start:stop][target_b].T
+        likeness_ab = _products(units_TD[start:stop][source_a], units_TD[start:stop][target_b])
         if causal:
             likeness_ab.masked_fill_(target_b < source_a[:, None], -torch.inf)
         best_a, partner_a = likeness_ab.max(dim=1)
@@ -156,12 +156,21 @@ def _most_similar(
     column_BL = torch.empty_like(best_BL, dtype=torch.int64)
     columns_L = torch.arange(ragged.longest, device=units_TD.device)
     for some, rows in _chunks(ragged.batch, ragged.longest):
-        likeness = torch.bmm(units_BLD[some, rows], units_BLD[some].transpose(1, 2))
+        likeness = _products(units_BLD[some, rows], units_BLD[some])
         likeness.masked_fill_(~takes_BL[some, None], -torch.inf)
         if causal:
             likeness.masked_fill_(columns_L < columns_L[rows, None], -torch.inf)
         best_BL[some, rows], column_BL[some, rows] = likeness.max(dim=2)
     return pack(best_BL, ragged), ragged.cu_seqlens[ragged.segment_T] + pack(column_BL, ragged)
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """(…, m, n) similarities of (…, m, D) and (…, n, D), in their dtype: autocast would round them.
+
+    Tokens of a layer are alike, and in half precision many partners tie.
+    """
+    with torch.autocast(left.device.type, enabled=False):
+        return torch.matmul(left, right.transpose(-1, -2))
 
 
 def _chunks(batch: int, length: int) -> Iterator[tuple[slice, slice]]:

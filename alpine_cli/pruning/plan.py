@@ -164,6 +164,8 @@ class TokenState:
         read_T: (T,) bool, in causal models the one token of each sequence that heads read.
         special_counts: how many tokens of each sequence are special, where the host knows; they
             stay, so it knows for all layers. Else None.
+        special_limit: no sequence has more special tokens than this; None where a caller named
+            them.
         memo: what layers derive from these very tokens and share (rotary tables).
     """
 
@@ -176,6 +178,7 @@ class TokenState:
     place_T: Tensor | None = None
     read_T: Tensor | None = None
     special_counts: tuple[int, ...] | None = None
+    special_limit: int | None = None
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -204,7 +207,9 @@ def initial_tokens(mask_BL: Tensor, multiple: int = 1) -> TokenState:
     source_T = column_N.new_empty(ragged.total + 1).scatter_(0, place_N, column_N)[:-1]
     unmarked = TokenState(ragged, torch.zeros_like(source_T, dtype=torch.bool), source_T)
     special_counts = tuple(min(length, 2) for length in ragged.lengths)
-    return TokenState(ragged, unmarked.ends_T(), source_T, special_counts=special_counts)
+    return TokenState(
+        ragged, unmarked.ends_T(), source_T, special_counts=special_counts, special_limit=2
+    )
 
 
 def _carried(
@@ -265,4 +270,5 @@ def tokens_after(tokens: TokenState, plan: PruningPlan, layer: int) -> TokenStat
         place_T,
         read_T,
         tokens.special_counts,
+        tokens.special_limit,
     )

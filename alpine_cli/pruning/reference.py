@@ -22,7 +22,7 @@ from alpine_cli.pruning.bias import LogitBias
 from alpine_cli.pruning.config import PruningConfig, Score
 from alpine_cli.pruning.engines import EngineAttended, PaddedEngine
 from alpine_cli.pruning.evidence import Evidence
-from alpine_cli.pruning.packed import Ragged
+from alpine_cli.pruning.packed import Ragged, widest_float
 from alpine_cli.pruning.plan import PruningPlan
 from alpine_cli.pruning.planning import make_plan
 from alpine_cli.pruning.selection import TOLERANCE, plan_keep
@@ -53,14 +53,14 @@ def read_token_score(probs_HNN: Tensor, causal: bool = False) -> Tensor:
 
 def keep_sample(scores_n: Tensor, protected_n: Tensor, alpha: float) -> Tensor:
     """(n,) bool: the tokens of one sample that the band rule keeps (ALPINE §3)."""
-    counted = scores_n.double()[~protected_n]
+    scores = scores_n.to(widest_float(scores_n.device))
+    counted = scores[~protected_n]
     if counted.numel() == 0:
         return torch.ones_like(protected_n)
     mean = counted.mean()
     deviation = counted.std(correction=0)
     slack = TOLERANCE * mean
     low, high = mean - alpha * deviation - slack, mean + alpha * deviation + slack
-    scores = scores_n.double()
     return protected_n | ((scores >= low) & (scores <= high))
 
 

@@ -8,7 +8,8 @@
     bipartite   no mask of its own: pairs of similar tokens, see `merging`
 
 Rules by share keep `kept_count(n)` tokens of a sequence of n, a number that the host knows
-beforehand: they need no copy from the device. Protected tokens always stay and count among them.
+beforehand: they need no copy from the device. Protected tokens always stay and count among them;
+where a caller named them, the host must know how many (asked once, when the model is entered).
 """
 
 from __future__ import annotations
@@ -24,10 +25,18 @@ from alpine_cli.pruning import kernels
 from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.kernels.selection import keep_by_spread
-from alpine_cli.pruning.packed import Ragged, to_device
+from alpine_cli.pruning.packed import Ragged, to_device, widest_float
 from alpine_cli.pruning.selection import TOLERANCE, band, score_statistics
 
-__all__ = ["Kept", "floor", "keep_share", "kept_count", "kept_counts", "kept_tokens"]
+__all__ = [
+    "Kept",
+    "floor",
+    "keep_share",
+    "kept_count",
+    "kept_counts",
+    "kept_tokens",
+    "protected_counts",
+]
 
 
 def floor(scores_T: Tensor, protected_T: Tensor, ragged: Ragged, alpha: float) -> Tensor:
@@ -38,31 +47,52 @@ def floor(scores_T: Tensor, protected_T: Tensor, ragged: Ragged, alpha: float) -
 
 
 def kept_count(length: int, share: float, protected: int = 2) -> int:
-    """Tokens of a sequence that stay: ⌈share · length⌉, and never fewer than are protected."""
+    """Tokens of a sequence that stay: ⌈share · length⌉, no fewer than are protected, or than 2."""
     # the slack keeps 0.6 · 5 = 3.0000000000000004 from becoming 4
-    return min(length, max(math.ceil(share * length - 1e-9), min(length, protected)))
+    return min(length, max(math.ceil(share * length - 1e-9), protected, 2))
 
 
-def kept_counts(ragged: Ragged, share: float) -> list[int]:
+def kept_counts(evidence: Evidence, config: PruningConfig) -> list[int]:
     """`kept_count` of every sequence, on the host."""
-    return [kept_count(length, share) for length in ragged.lengths]
+    share, ragged = config.share_at(evidence.step), evidence.ragged
+    limit = evidence.tokens.special_limit
+    # two stay in any case: that one of two may be missing, as in decoders, need not be known
+    protected = (
+        [limit] * ragged.batch
+        if limit is not None and limit <= 2
+        else protected_counts(evidence, config)
+    )
+    return [kept_count(n, share, p) for n, p in zip(ragged.lengths, protected, strict=True)]
 
 
-def keep_share(rank_T: Tensor, protected_T: Tensor, ragged: Ragged, share: float) -> Tensor:
-    """The tokens of highest rank, protected ones first, so many of each sequence as its share.
+def protected_counts(evidence: Evidence, config: PruningConfig) -> Sequence[int]:
+    """How many tokens of each sequence are protected; copied to the host where it cannot know."""
+    ragged, tokens = evidence.ragged, evidence.tokens
+    if config.protect == "ends" and not tokens.causal:
+        return [min(n, 2) for n in ragged.lengths]
+    if tokens.special_counts is not None:
+        return tokens.special_counts
+    return ragged.sum_by_sequence(tokens.special_T.to(torch.int64)).tolist()
+
+
+def keep_share(
+    rank_T: Tensor, protected_T: Tensor, ragged: Ragged, counts: Sequence[int]
+) -> Tensor:
+    """The tokens of highest rank, protected ones first, `counts` of each sequence.
 
     Args:
         rank_T: (T,) any real dtype; among equals the earlier token stays.
         protected_T: (T,) bool.
         ragged: layout of the T tokens.
-        share: in (0, 1].
+        counts: how many tokens of each sequence stay, no fewer than are protected.
     """
-    counts_B = to_device(kept_counts(ragged, share), rank_T.device)
+    counts_B = to_device(counts, rank_T.device)
+    wide = widest_float(rank_T.device)
     # Padding last, protected tokens first: one sort of a (B, L) grid, no loop, no host copy.
     grid_BL = torch.full(
-        (ragged.batch * ragged.longest,), -torch.inf, dtype=torch.float64, device=rank_T.device
+        (ragged.batch * ragged.longest,), -torch.inf, dtype=wide, device=rank_T.device
     )
-    ranks = torch.where(protected_T, torch.inf, rank_T.to(torch.float64))
+    ranks = torch.where(protected_T, torch.inf, rank_T.to(wide))
     grid_BL[ragged.grid_index_T] = ranks
     order_BL = grid_BL.view(ragged.batch, -1).argsort(dim=1, descending=True, stable=True)
     place_BL = torch.empty_like(order_BL).scatter_(
@@ -107,9 +137,9 @@ def _floor(evidence: Evidence, config: PruningConfig) -> Kept:
 
 
 def _by_share(rank_T: Tensor, evidence: Evidence, config: PruningConfig) -> Kept:
-    share = config.share_at(evidence.step)
-    keep_T = keep_share(rank_T, evidence.protected_T(config), evidence.ragged, share)
-    return Kept(keep_T, host_kept=kept_counts(evidence.ragged, share))
+    counts = kept_counts(evidence, config)
+    keep_T = keep_share(rank_T, evidence.protected_T(config), evidence.ragged, counts)
+    return Kept(keep_T, host_kept=counts)
 
 
 def _top(evidence: Evidence, config: PruningConfig) -> Kept:
@@ -125,15 +155,15 @@ def _random(evidence: Evidence, config: PruningConfig) -> Kept:
 
 
 def _noise(source_T: Tensor, layer: int) -> Tensor:
-    """(T,) float64 in [0, 1), a fixed function of a token's place in the input and of the layer.
+    """(T,) numbers in [0, 1), a fixed function of a token's place in the input and of the layer.
 
     Not drawn from a generator: a sample's result must not depend on its batch mates. It is the
-    finaliser of MurmurHash3 on 32-bit words.
+    finaliser of MurmurHash3 on 32-bit words, as float64 (`packed.widest_float`).
     """
     word_T = (source_T * 0x9E3779B1 + (layer + 1) * 0x85EBCA77) & 0xFFFFFFFF
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         word_T = ((word_T ^ (word_T >> shift)) * factor) & 0xFFFFFFFF
-    return word_T.to(torch.float64) / 2**32
+    return word_T.to(widest_float(word_T.device)) / 2**32
 
 
 _RULES: dict[str, Callable[[Evidence, PruningConfig], Kept]] = {

@@ -5,7 +5,8 @@ population standard deviation σ of their scores, a token stays if |score − μ
 belong to the band, and tokens with unusually *high* attention go too. Protected tokens always
 stay and count in neither μ nor σ.
 
-Thresholds and rounding: μ and σ are computed in float64, and the band is widened by
+Thresholds and rounding: μ and σ are computed in float64 (on MPS, which has none and where none of
+this was ever run, in float32, in two passes all the same), and the band is widened by
 `TOLERANCE`·μ. Scores are float32 sums whose rounding differs between engines by some 1e-7 of μ;
 structural ties (two tokens, which lie exactly on μ ± σ; equal scores, where σ is 0) would
 otherwise be decided by that rounding. With the tolerance, ties stay.
@@ -22,7 +23,7 @@ from torch import Tensor
 from alpine_cli.pruning import kernels
 from alpine_cli.pruning.config import Merge, PruningConfig
 from alpine_cli.pruning.kernels.layout import lay_out
-from alpine_cli.pruning.packed import Ragged, to_device
+from alpine_cli.pruning.packed import Ragged, to_device, widest_float
 from alpine_cli.pruning.plan import PruningPlan, TokenState
 
 __all__ = [
@@ -58,15 +59,18 @@ def band(scores_T: Tensor, protected_T: Tensor, ragged: Ragged, alpha: float) ->
 def score_statistics(
     scores_T: Tensor, protected_T: Tensor, ragged: Ragged
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Score − μ of every token, and μ and population σ of every sequence, in float64.
+    """Score − μ of every token, and μ and population σ of every sequence.
+
+    In `packed.widest_float`: float64 but on MPS.
 
     Protected tokens count in neither μ nor σ, which are 0 where nothing counts.
 
     Returns:
         (T,) deviations, (B,) means, (B,) standard deviations.
     """
-    scores = scores_T.to(torch.float64)
-    counted_T = (~protected_T).to(torch.float64)
+    wide = widest_float(scores_T.device)
+    scores = scores_T.to(wide)
+    counted_T = (~protected_T).to(wide)
     counted_B = ragged.sum_by_sequence(counted_T).clamp(min=1)
     mean_B = ragged.sum_by_sequence(scores * counted_T) / counted_B
     deviation_T = scores - mean_B[ragged.segment_T]

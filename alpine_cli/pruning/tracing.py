@@ -109,7 +109,7 @@ class TracedForward:
         first = self.tokens[0]
         depth = len(self.tokens) - 1
         width = int(first.source_T.max()) + 1 if first.ragged.total else 0
-        layer_BL = torch.full((first.ragged.batch, width), -1)
+        layer_BL = torch.full((first.ragged.batch, width), -1, device="cpu")
         layer_BL[first.ragged.segment_T.cpu(), first.source_T.cpu()] = depth
         for layer, plan in self.plans.items():
             before = self.tokens[layer]

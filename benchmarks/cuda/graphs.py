@@ -39,12 +39,43 @@ class _Point:
     length: int
 
 
+@dataclass(frozen=True)
+class _Replay:
+    """A captured graph, and what it reads; see `lengths_known`."""
+
+    graph: torch.cuda.CUDAGraph
+    reads: tuple[Any, ...]
+    device: torch.device
+
+    def __call__(self) -> Round:
+        synchronise(self.device)
+        began = time.perf_counter()
+        self.graph.replay()
+        synchronise(self.device)
+        return Round(time.perf_counter() - began)
+
+
 @contextmanager
-def lengths_known(batch: dict[str, Any]) -> Iterator[None]:
-    """Within, the tokens of a forward pass on this batch are not asked of the device."""
+def lengths_known(batch: dict[str, Any]) -> Iterator[list[Any]]:
+    """Within, the tokens of a forward pass on this batch are not asked of the device.
+
+    Gives what a graph that is captured within reads but does not own: the tokens, with everything
+    that they remember (offsets, positions, tables), and host memory that copies start from. Hold
+    it until the last replay, which else reads memory that others have taken.
+    """
     tokens = initial_tokens(batch["attention_mask"] != 0)
-    with patch("alpine_cli.pruning.apply.initial_tokens", return_value=tokens):
-        yield
+    held: list[Any] = [tokens]
+    pin_memory = torch.Tensor.pin_memory
+
+    def pinned(on_host: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        held.append(pin_memory(on_host, *args, **kwargs))
+        return held[-1]
+
+    with (
+        patch("alpine_cli.pruning.apply.initial_tokens", return_value=tokens),
+        patch.object(torch.Tensor, "pin_memory", pinned),
+    ):
+        yield held
 
 
 def measure_graphs(bench: Workbench, allowance: Allowance) -> dict[str, Any]:
@@ -66,7 +97,7 @@ def _measure(bench: Workbench, point: _Point, allowance: Allowance) -> dict[str,
     contestant = Contestant(point.variant, encoder, [rows], 1, Mode(waits=True))
     (batch,) = contestant.prepared[0]
     contestant.warm_up(2)
-    with torch.inference_mode(), lengths_known(batch), contestant.running():
+    with torch.inference_mode(), lengths_known(batch) as held, contestant.running():
         side = torch.cuda.Stream(bench.device)
         side.wait_stream(torch.cuda.current_stream(bench.device))
         with torch.cuda.stream(side):
@@ -78,13 +109,7 @@ def _measure(bench: Workbench, point: _Point, allowance: Allowance) -> dict[str,
             captured = contestant.run(batch).last_hidden_state
         eager = contestant.run(batch).last_hidden_state
 
-    def replayed() -> Round:
-        synchronise(bench.device)
-        began = time.perf_counter()
-        graph.replay()
-        synchronise(bench.device)
-        return Round(time.perf_counter() - began)
-
+    replayed = _Replay(graph, tuple(held), bench.device)
     replayed()
     same_shape = captured.shape == eager.shape
     ways = {"eager": contestant.round, "graph": replayed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,6 +38,26 @@ def evidence_of(lengths: list[int], seed: int, causal: bool, knows: bool) -> Evi
     )
     scores_T = torch.rand(ragged.total, generator=generator)
     return Evidence(tokens, hidden_TD, scores_T, 0, 0)
+
+
+@pytest.mark.parametrize("cuda", [False, True], ids=["one by one", "at once"])
+@pytest.mark.parametrize(
+    "fields", [{"rule": "top"}, {"rule": "bipartite"}], ids=["nearest", "pairs"]
+)
+def test_autocast_does_not_choose(fields: dict[str, Any], cuda: bool) -> None:
+    """Hidden states are alike; rounded to bfloat16, a token's best partners tie."""
+    evidence = evidence_of([96, 31], seed=0, causal=False, knows=True)
+    generator = torch.Generator().manual_seed(1)
+    hidden_TD = torch.randn(1, 64, generator=generator)
+    hidden_TD = hidden_TD + 0.3 * torch.randn(127, 64, generator=generator)
+    evidence = replace(evidence, hidden_TD=hidden_TD)
+    config = PruningConfig("all", keep=0.6, merge="nearest", **fields)
+    with kernels.forced(cuda):
+        exact = make_plan(evidence, config)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = make_plan(evidence, config)
+    assert rounded.slot_T.equal(exact.slot_T)
+    assert rounded.keep_T.equal(exact.keep_T)
 
 
 @pytest.mark.parametrize("chunk", [1, 40, 1 << 24], ids=["rows", "sequences", "all"])

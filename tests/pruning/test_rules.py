@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpine_cli.pruning import PruningConfig, PruningError, prune, trace
+from alpine_cli.pruning.config import SHARE_RULES
 from alpine_cli.pruning.evidence import Evidence
 from alpine_cli.pruning.packed import Ragged
 from alpine_cli.pruning.plan import apply_plan, initial_tokens, tokens_after
@@ -48,12 +50,12 @@ def test_a_share_keeps_the_highest_ranks(lengths: list[int], share: float, seed:
     generator = torch.Generator().manual_seed(seed)
     rank = torch.randint(0, 8, (ragged.total,), generator=generator)  # with ties
     ends = (ragged.position_T == 0) | (ragged.position_T == ragged.lengths_B[ragged.segment_T] - 1)
-    keep = keep_share(rank, ends, ragged, share)
+    keep = keep_share(rank, ends, ragged, [kept_count(n, share) for n in lengths])
     start = 0
     for n in lengths:
         by_rank = sorted(range(n), key=lambda i: (i not in (0, n - 1), -rank[start + i], i))
         count = max(math.ceil(round(share * n, 9)), min(n, 2))
-        assert kept_count(n, share) == count
+        assert kept_count(n, share) == kept_count(n, share, protected=min(n, 2)) == count
         expected = [i in by_rank[:count] for i in range(n)]
         assert keep[start : start + n].tolist() == expected
         start += n
@@ -79,6 +81,41 @@ def test_floor_is_the_lower_half_of_the_band(lengths: list[int], alpha: float, s
         ):
             if abs(value - (mean - alpha * sigma)) > 1e-4:
                 assert stays == (is_protected or value >= mean - alpha * sigma)
+
+
+@pytest.mark.parametrize("family", ["roberta", "gpt2"])
+@given(
+    name=st.sampled_from([*SETTINGS, "band"]),
+    seed=st.integers(0, 999),
+    named=st.floats(0, 1),
+    share=st.floats(0.05, 0.6),
+)
+@settings(deadline=None, max_examples=15)
+@torch.no_grad()
+def test_tokens_that_a_caller_names_always_stay(
+    family: str, name: str, seed: int, named: float, share: float
+) -> None:
+    """However many they are: rules by share kept no more than their share of them."""
+    model = make_model(family, seed=seed % 3)
+    rows = make_rows([13, 1, 7, 20], seed)
+    batch = make_batch(rows, model.config.pad_token_id)
+    special = torch.rand(batch["input_ids"].shape) < named
+    config = config_of(name) if name in SETTINGS else PruningConfig("all", alpha=0.3)
+    if config.rule in SHARE_RULES:
+        config = replace(config, keep=share)
+    prune(model, config)
+    with trace(model) as recorded:
+        model(**batch, special_tokens_mask=special.long())
+    call = recorded.calls[0]
+    for b, row in enumerate(rows):
+        asked = set(special[b, : len(row)].nonzero()[:, 0].tolist())
+        for layer in call.layers:
+            sample = layer.samples[b]
+            assert asked <= set(sample.kept)
+            assert len(sample.entered) == sample.length_in
+        for layer, tokens in enumerate(call.tokens[1:]):  # what the host believed is what there is
+            ragged = tokens.ragged
+            assert ragged.cu_seqlens[-1] == ragged.total == len(tokens.source_T), layer
 
 
 @pytest.mark.parametrize("name", list(SETTINGS))

@@ -76,7 +76,7 @@ def watched() -> Iterator[list[str]]:
         return called
 
     def to_device_at_once(*args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("device") is not None:
+        if kwargs.get("device") not in (None, "cpu"):
             asked.note("torch.tensor(…, device=…)")  # copies from pageable memory, and waits
         return torch_tensor(*args, **kwargs)
 
@@ -160,15 +160,20 @@ def test_one_copy_at_entry_and_one_a_pruned_layer_at_most(engine: str, name: str
     assert found == ["tolist"] * copies
 
 
-def test_special_tokens_of_the_caller_cost_bipartite_a_copy() -> None:
-    """How many they are, the host does not know; no other rule asks."""
+def test_special_tokens_of_the_caller_cost_rules_by_share_one_copy() -> None:
+    """How many they are, the host does not know; other rules do not ask."""
     special = torch.zeros(3, 13, dtype=torch.int64)
     special[:, 0] = special[0, 5] = 1
-    for name, per_layer in (("bipartite", 1), ("top", 0)):
+    for name, copies in (
+        ("bipartite", 2),
+        ("bipartite ends", 1),
+        ("top", 2),
+        ("floor", 1 + len(LAYERS)),
+    ):
         run = made(RULES[name][0], "packed", special_tokens_mask=special)
         with kernels.forced(), watched() as found:
             run()
-        assert found == ["tolist"] * (1 + per_layer * len(LAYERS))
+        assert found == ["tolist"] * copies
 
 
 def test_holes_and_long_padding_cost_nothing_more() -> None:

@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from alpine_cli.pruning.kernels.launch import index_of
+
 __all__ = ["carry"]
 
 _BLOCK = 1024
@@ -54,7 +56,7 @@ def carry(
 ) -> None:
     """Fill `source_R` (T',) int64 and `special_R` (T',) uint8; masks are uint8, T at least 1."""
     tokens = slot_T.shape[0]
-    with torch.cuda.device_of(slot_T):
+    with torch.cuda.device(index_of(slot_T)):
         _carry[(triton.cdiv(tokens, _BLOCK),)](
             source_T,
             special_T,

@@ -53,17 +53,24 @@ def lay_out(
     """
     from alpine_cli.pruning.kernels import layout_triton
 
-    total = ragged.total
-    by_row = torch.empty(2, total, dtype=torch.int64, device=keep_T.device)
-    by_sequence = torch.empty(2, ragged.batch, dtype=torch.int64, device=keep_T.device)
-    members = torch.empty(3, total, dtype=torch.int32, device=keep_T.device)
+    # Tensors of their own, not rows of one: Triton compiles anew where the alignment of a pointer
+    # changes, and that of a row would change with T.
+    segment_R, slot_T = (
+        torch.empty(ragged.total, dtype=torch.int64, device=keep_T.device) for _ in range(2)
+    )
+    order_T, first_R, count_R = (
+        torch.empty(ragged.total, dtype=torch.int32, device=keep_T.device) for _ in range(3)
+    )
+    merged_row_B, removed_B = (
+        torch.empty(ragged.batch, dtype=torch.int64, device=keep_T.device) for _ in range(2)
+    )
     layout = Layout(
         torch.empty_like(ragged.cu_seqlens),
-        by_row[0],
-        by_row[1],
-        by_sequence[0],
-        by_sequence[1],
-        Members(members[0], members[1], members[2]),
+        segment_R,
+        slot_T,
+        merged_row_B,
+        removed_B,
+        Members(order_T, first_R, count_R),
     )
     layout_triton.lay_out(
         keep_T.contiguous().view(torch.uint8), kept_B, ragged, layout, merges, causal

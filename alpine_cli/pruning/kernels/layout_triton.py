@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from alpine_cli.pruning.kernels.launch import index_of
 from alpine_cli.pruning.packed import Ragged
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def lay_out(
     keep_T: Tensor, kept_B: Tensor, ragged: Ragged, layout: Layout, merges: bool, causal: bool
 ) -> None:
     """Fill `layout`; `keep_T` is (T,) uint8, B at least 1."""
-    with torch.cuda.device_of(keep_T):
+    with torch.cuda.device(index_of(keep_T)):
         _lay_out[(ragged.batch,)](
             keep_T,
             kept_B,

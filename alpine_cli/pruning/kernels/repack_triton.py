@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from alpine_cli.pruning.kernels.launch import index_of
+
 if TYPE_CHECKING:
     from alpine_cli.pruning.plan import Members
 
@@ -128,7 +130,7 @@ def gather(
     if out.numel() == 0:
         return out
     block = _block(width)
-    with torch.cuda.device_of(hidden_TD):
+    with torch.cuda.device(index_of(hidden_TD)):
         _gather[(rows, triton.cdiv(width, block))](
             hidden_TD,
             out,
@@ -166,7 +168,7 @@ def spread(
     if out.numel() == 0:
         return out
     block = _block(width)
-    with torch.cuda.device_of(grad_RD):
+    with torch.cuda.device(index_of(grad_RD)):
         _spread[(triton.cdiv(tokens, _TOKENS), triton.cdiv(width, block))](
             grad_RD,
             out,

@@ -7,7 +7,9 @@ float32 inputs are IEEE float32, or TF32 where PyTorch's own CUDA products are
 
 Programs: heads × sequences × blocks of the longest sequence. Those behind the end of their own
 sequence leave at once. Nothing is autotuned: compiled for compute capabilities 8.0 and 9.0, the
-tiles below need no more than 66 KiB of shared memory and spill no registers.
+tiles below fit the 99 KiB of shared memory that every such GPU has. Half precision needs the least;
+the most, 97 KiB, heads of 128 in TF32 on 9.0. Numbers and pointers are such that each kernel is
+compiled once for a model, whatever the lengths.
 """
 
 from __future__ import annotations
@@ -17,16 +19,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from alpine_cli.pruning.kernels.launch import index_of
 from alpine_cli.pruning.packed import Ragged
 
 __all__ = ["log_sum_exp", "received"]
 
+# What `triton.jit` below goes by, too. Read once: torch.compile cannot read it.
+_INTERPRETED = bool(triton.knobs.runtime.interpret)
 _TILE = 64
 _TILE_IEEE = 32
 """Without matrix units, larger tiles do not fit the registers."""
 
 
-@triton.jit(do_not_specialize=["key_blocks"])
+# Numbers that follow from lengths: specialised, they would have it compiled anew now and then.
+@triton.jit(do_not_specialize=["lse_row", "lse_head", "out_head", "key_blocks"])
 def _received(
     q,
     k,
@@ -109,7 +115,7 @@ def _received(
     tl.store(out + head * out_head + key_rows, received, mask=there_k)
 
 
-@triton.jit(do_not_specialize=["query_blocks"])
+@triton.jit(do_not_specialize=["out_head", "query_blocks"])
 def _log_sum_exp(
     q,
     k,
@@ -197,7 +203,7 @@ def received(
     heads = q_THd.shape[1]
     by_head_HT = torch.empty(heads, ragged.total, dtype=torch.float32, device=q_THd.device)
     key_blocks = triton.cdiv(ragged.longest, shape["BLOCK_K"])
-    with torch.cuda.device_of(q_THd):
+    with torch.cuda.device(index_of(q_THd)):
         _received[(ragged.batch * heads * key_blocks,)](
             q_THd,
             k_THd,
@@ -232,7 +238,7 @@ def log_sum_exp(
     heads = q_THd.shape[1]
     lse_HT = torch.empty(heads, ragged.total, dtype=torch.float32, device=q_THd.device)
     query_blocks = triton.cdiv(ragged.longest, shape["BLOCK_Q"])
-    with torch.cuda.device_of(q_THd):
+    with torch.cuda.device(index_of(q_THd)):
         _log_sum_exp[(ragged.batch * heads * query_blocks,)](
             q_THd,
             k_THd,
@@ -251,14 +257,19 @@ def log_sum_exp(
     return lse_HT
 
 
+@torch.compiler.assume_constant_result  # torch.compile cannot read it, but guards what it says
+def _products_are_tf32() -> bool:
+    # not allow_tf32: reading that raises where the newer setting was written
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
 def _prepared(
     q_THd: Tensor, k_THd: Tensor, causal: bool, key_bias_T: Tensor | None
 ) -> tuple[Tensor, Tensor, dict[str, int | bool | str]]:
     """Queries and keys with dense last dimensions, and what the kernels are compiled for."""
     q_THd, k_THd = (x if x.stride(2) == 1 else x.contiguous() for x in (q_THd, k_THd))
     single = q_THd.dtype == torch.float32
-    # not allow_tf32: reading that raises where the newer setting was written
-    tf32 = single and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    tf32 = single and _products_are_tf32()
     tile = _TILE_IEEE if single and not tf32 else _TILE
     return (
         q_THd,
@@ -273,7 +284,7 @@ def _prepared(
             "CAUSAL": causal,
             "PRECISION": "tf32" if tf32 else "ieee",  # of float32; else without meaning
             # the interpreter multiplies the bits of bfloat16 as if they were integers
-            "WIDEN": triton.knobs.runtime.interpret and q_THd.dtype == torch.bfloat16,
+            "WIDEN": _INTERPRETED and q_THd.dtype == torch.bfloat16,
             "num_warps": 4,
             "num_stages": 2,
         },

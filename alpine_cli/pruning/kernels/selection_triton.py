@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from alpine_cli.pruning.kernels.launch import index_of
+
 __all__ = ["keep_by_spread"]
 
 _BLOCK = 1024
+_SPLIT = 2.0**29 + 1
 _WIDEST = 1e30
 """α that float32 holds, and that no score exceeds."""
 
@@ -87,8 +88,9 @@ def keep_by_spread(
     α goes as a sum of two float32 numbers: Triton takes no float64 number as an argument.
     """
     alpha = min(alpha, _WIDEST)
-    coarse = ctypes.c_float(alpha).value
-    with torch.cuda.device_of(scores_T):
+    # rounded to the 24 bits of float32 by arithmetic (Veltkamp), which torch.compile can trace
+    coarse = alpha * _SPLIT - (alpha * _SPLIT - alpha)
+    with torch.cuda.device(index_of(scores_T)):
         _keep_by_spread[(kept_B.shape[0],)](
             scores_T,
             protected_T,

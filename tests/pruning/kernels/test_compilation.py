@@ -1,6 +1,7 @@
 """Kernels compile for GPUs: Triton brings the compiler, so no GPU is needed to see that.
 
-In a process of its own, where Triton's interpreter is off.
+In a process of its own, where Triton's interpreter is off. Each is compiled for what real launches
+would have it compiled for (`launches`), once whatever the lengths, and traced by torch.compile.
 """
 
 from __future__ import annotations
@@ -12,64 +13,97 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = """
-import triton.language as tl
-from triton import compile
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-
-from alpine_cli.pruning.kernels import carry_triton, layout_triton, repack_triton
-from alpine_cli.pruning.kernels import scores_triton, selection_triton
+COMPILES = """
+import torch
+from alpine_cli.pruning.packed import Ragged
+from tests.pruning.kernels import launches
 
 LEAST_SHARED_MEMORY = 99 << 10  # of GPUs of compute capability 8.0 and newer
-TYPES = {
-    "q": "*bf16", "k": "*bf16", "hidden": "*bf16", "grad": "*bf16", "scaling": "fp32",
-    "lse": "*fp32", "bias": "*fp32", "scores": "*fp32", "weight": "*fp32",
-    "alpha": "fp32", "alpha_rest": "fp32", "protected": "*u8", "keep": "*u8",
-    "order": "*i32", "first_member": "*i32", "member_count": "*i32",
-    "cu_seqlens": "*i64", "cu_before": "*i64", "cu_after": "*i64", "segment": "*i64",
-    "kept": "*i64", "slot": "*i64", "merged_row": "*i64", "removed": "*i64",
-    "source": "*i64", "source_out": "*i64", "special": "*u8", "special_out": "*u8",
-}  # everything else is a number
-
-
-def compiles(kernel, out=None, warps=4, **constants):
-    types = TYPES | {"out": out}
-    signature = {
-        name: "constexpr" if name in constants else types.get(name, "i32")
-        for name in kernel.arg_names
-    }
-    source = ASTSource(kernel, signature, constants)
-    options = {"num_warps": warps, "num_stages": 2}
-    compiled = compile(source, target=GPUTarget("cuda", 80, 32), options=options)
+ragged = Ragged.from_lengths(torch.tensor([70, 5, 300]))
+for dim, dtype, products, capability in (
+    (72, torch.bfloat16, "ieee", 80),
+    (128, torch.float32, "ieee", 80),
+    (128, torch.float32, "tf32", 90),  # needs most
+):
+    torch.backends.cuda.matmul.fp32_precision = products
+    with launches.watched() as seen:
+        launches.scores(ragged, 12, dim, dtype, biased=True, causal=True)
+    for launch in seen:
+        compiled = launch.compile(capability)
+        shared = compiled.metadata.shared
+        assert shared <= LEAST_SHARED_MEMORY, (launch.name, dim, capability, shared)
+        if dtype == torch.bfloat16:
+            assert "mma.sync" in compiled.asm["ptx"]  # on matrix units
+            assert "tt.divisibility" in compiled.asm["ttir"]
+with launches.watched() as seen:
+    launches.plans(ragged, 768, torch.bfloat16, sized=False, causal=True)
+for launch in seen:
+    compiled = launch.compile(80)
     assert compiled.metadata.shared <= LEAST_SHARED_MEMORY
-    return compiled.asm
+    if launch.name == "_keep_by_spread":
+        assert "2.000000e-06 : f64" in compiled.asm["ttir"]
+assert len(seen) == 5
+print("done")
+"""
 
+VARIANTS = """
+import torch
+from alpine_cli.pruning.packed import Ragged
+from tests.pruning.kernels import launches
 
-tile = {"HEADS": 12, "DIM": 72, "BLOCK_D": 128, "BLOCK_Q": 64, "BLOCK_K": 64, "WIDEN": False}
-tile |= {"BIASED": True, "CAUSAL": True, "PRECISION": "ieee"}
-for kernel in (scores_triton._received, scores_triton._log_sum_exp):
-    assert "mma.sync" in compiles(kernel, "*fp32", **tile)["ptx"]  # on matrix units
-rule = {"TOLERANCE": 2e-6, "TWO_SIDED": True, "BLOCK": 1024}
-assert "2.000000e-06 : f64" in compiles(selection_triton._keep_by_spread, **rule)["ttir"]
-compiles(layout_triton._lay_out, MERGES=True, CAUSAL=True, BLOCK=1024, SEQUENCES=128)
-compiles(carry_triton._carry, SIZED=True, BLOCK=1024)
-row = {"WIDTH": 768, "WIDE": tl.float32, "BLOCK_D": 256}
-merge = {"WEIGHTED": False, "weight": None}
-compiles(repack_triton._gather, "*bf16", warps=1, BLOCK_M=16, **row, **merge)
-compiles(repack_triton._spread, "*bf16", BLOCK_T=8, **row, **merge)
-print("compiled")
+kinds = {}
+for lengths in ([2], [4], [5], [16], [17, 3], [8, 8], [1, 2, 3, 7], [16] * 16, [300, 33, 7]):
+    ragged = Ragged.from_lengths(torch.tensor(lengths))
+    with launches.watched() as seen:
+        launches.scores(ragged, 12, 64, torch.bfloat16, biased=True, causal=False)
+        launches.plans(ragged, 768, torch.bfloat16, sized=True, causal=False)
+    assert len(seen) == len(launches.KERNELS)
+    for launch in seen:
+        kinds.setdefault(launch.name, {}).setdefault(launch.variant, lengths)
+several = {name: list(found.values()) for name, found in kinds.items() if len(found) > 1}
+assert not several, several
+print("done")
+"""
+
+TRACED = """
+import torch
+import torch.utils._triton
+torch.utils._triton.has_triton = lambda: True  # it asks for a GPU, without which none is traced
+from alpine_cli.pruning.packed import Ragged
+from tests.pruning.kernels import launches
+
+ragged = Ragged.from_lengths(torch.tensor([5, 3]))
+ragged.total, ragged.longest
+traced = []
+
+def backend(graph, inputs):
+    traced.extend(n for n in graph.graph.nodes if "triton_kernel" in str(n.target))
+    return lambda *args: tuple(
+        x if x is None else torch.zeros(x.meta["example_value"].shape)
+        for x in graph.graph.output_node().args[0]
+    )
+
+def launched():
+    launches.scores(ragged, 2, 16, torch.float32, biased=True, causal=True)
+    launches.plans(ragged, 32, torch.float32, sized=False, causal=True)
+    return torch.zeros(1)
+
+torch.compile(launched, backend=backend, fullgraph=True)()
+assert len(traced) == len(launches.KERNELS), traced
+print("done")
 """
 
 
-def test_every_kernel_compiles_for_a_gpu(tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", [COMPILES, VARIANTS, TRACED], ids=["gpus", "once", "traced"])
+def test_kernels_without_a_gpu(tmp_path: Path, script: str) -> None:
+    """They compile; for one variant each, whatever the lengths; torch.compile traces launches."""
     pytest.importorskip("triton")
     result = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", script],
         env=os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
-    assert result.stdout == "compiled\n", result.stderr[-3000:]
+    assert result.stdout == "done\n", result.stderr[-3000:]
