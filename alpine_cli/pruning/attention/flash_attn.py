@@ -9,40 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from alpine_cli.pruning.attention.fused import attend_fused
-from alpine_cli.pruning.attention.protocol import Attended
-from alpine_cli.pruning.bias import LogitBias
-from alpine_cli.pruning.config import Score
+from alpine_cli.pruning.attention.fused import attends_by
 from alpine_cli.pruning.packed import Ragged
 
 __all__ = ["attend_flash_attn"]
-
-
-def attend_flash_attn(
-    q_THd: Tensor,
-    k_THd: Tensor,
-    v_THd: Tensor,
-    ragged: Ragged,
-    *,
-    scaling: float,
-    dropout: float,
-    score: Score | None,
-    bias: LogitBias | None = None,
-    causal: bool = False,
-) -> Attended:
-    """All sequences in one kernel, without padding. See `Attend`; biases of keys."""
-    return attend_fused(
-        _kernel,
-        q_THd,
-        k_THd,
-        v_THd,
-        ragged,
-        scaling=scaling,
-        dropout=dropout,
-        score=score,
-        bias=bias,
-        causal=causal,
-    )
 
 
 def _kernel(
@@ -79,3 +49,7 @@ def _kernel(
         return found, None
     out_THd, lse, _ = found
     return out_THd, lse
+
+
+attend_flash_attn = attends_by(_kernel, "attend_flash_attn")
+"""All sequences in one kernel, without padding. See `Attend`; biases of keys."""

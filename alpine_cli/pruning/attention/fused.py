@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from alpine_cli.pruning import kernels
-from alpine_cli.pruning.attention.protocol import Attended
+from alpine_cli.pruning.attention.protocol import Attend, Attended
 from alpine_cli.pruning.bias import LogitBias
 from alpine_cli.pruning.config import Score
 from alpine_cli.pruning.kernels.scores import WIDEST_HEAD, log_sum_exp, received
@@ -31,7 +31,7 @@ from alpine_cli.pruning.packed import Ragged, pack
 
 __all__ = [
     "FusedKernel",
-    "attend_fused",
+    "attends_by",
     "attention_dtype",
     "by_head",
     "has_score_kernel",
@@ -65,62 +65,69 @@ class FusedKernel(Protocol):
         """
 
 
-def attend_fused(
-    kernel: FusedKernel,
-    q_THd: Tensor,
-    k_THd: Tensor,
-    v_THd: Tensor,
-    ragged: Ragged,
-    *,
-    scaling: float,
-    dropout: float,
-    score: Score | None,
-    bias: LogitBias | None,
-    causal: bool,
-) -> Attended:
+def attends_by(kernel: FusedKernel, name: str) -> Attend:
     """`Attend` by a kernel that knows neither biases nor odd head sizes nor scores.
 
-    Raises:
-        ValueError: the bias depends on more than the key.
+    What is returned raises ValueError where the bias depends on more than the key.
+
+    Args:
+        kernel: what attends.
+        name: of the function returned.
     """
-    key_T = None
-    if bias is not None:
-        key_T = bias.key_T()
-        if key_T is None:
-            raise ValueError(
-                f"fused attention takes biases of keys only (got {type(bias).__name__})"
-            )
-    dtype, head = attention_dtype(q_THd), v_THd.shape[2]
-    q_THd, k_THd, v_THd = (x.to(dtype) for x in (q_THd, k_THd, v_THd))
-    wide = widen(q_THd, k_THd, v_THd, scaling, key_T)
-    # kernels take any strides but one in the last dimension
-    wide_q, wide_k, wide_v = (x if x.stride(2) == 1 else x.contiguous() for x in wide)
-    out_THd, lse = kernel(
-        wide_q,
-        wide_k,
-        wide_v,
-        ragged,
-        scaling=scaling,
-        dropout=dropout,
-        causal=causal,
-        wants_lse=score == "received",
-    )
-    if out_THd.shape[2] > head:
-        out_THd = out_THd[:, :, :head]
-    if score is None:
-        return Attended(out_THd, None)
-    lse_HT = None if lse is None else by_head(lse, q_THd.shape[1], ragged.total)
-    scores_T = score_tokens(
-        q_THd,
-        k_THd,
-        ragged,
-        score=score,
-        scaling=scaling,
-        key_T=key_T,
-        causal=causal,
-        lse_HT=lse_HT,
-    )
-    return Attended(out_THd, scores_T)
+
+    def attend(
+        q_THd: Tensor,
+        k_THd: Tensor,
+        v_THd: Tensor,
+        ragged: Ragged,
+        *,
+        scaling: float,
+        dropout: float,
+        score: Score | None,
+        bias: LogitBias | None = None,
+        causal: bool = False,
+    ) -> Attended:
+        key_T = None
+        if bias is not None:
+            key_T = bias.key_T()
+            if key_T is None:
+                raise ValueError(
+                    f"fused attention takes biases of keys only (got {type(bias).__name__})"
+                )
+        dtype, head = attention_dtype(q_THd), v_THd.shape[2]
+        q_THd, k_THd, v_THd = (x.to(dtype) for x in (q_THd, k_THd, v_THd))
+        wide = widen(q_THd, k_THd, v_THd, scaling, key_T)
+        # kernels take any strides but one in the last dimension
+        wide_q, wide_k, wide_v = (x if x.stride(2) == 1 else x.contiguous() for x in wide)
+        out_THd, lse = kernel(
+            wide_q,
+            wide_k,
+            wide_v,
+            ragged,
+            scaling=scaling,
+            dropout=dropout,
+            causal=causal,
+            wants_lse=score == "received",
+        )
+        if out_THd.shape[2] > head:
+            out_THd = out_THd[:, :, :head]
+        if score is None:
+            return Attended(out_THd, None)
+        lse_HT = None if lse is None else by_head(lse, q_THd.shape[1], ragged.total)
+        scores_T = score_tokens(
+            q_THd,
+            k_THd,
+            ragged,
+            score=score,
+            scaling=scaling,
+            key_T=key_T,
+            causal=causal,
+            lse_HT=lse_HT,
+        )
+        return Attended(out_THd, scores_T)
+
+    attend.__name__ = attend.__qualname__ = name
+    return attend
 
 
 def attention_dtype(q_THd: Tensor) -> torch.dtype:

@@ -12,40 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alpine_cli.pruning.attention.fused import attend_fused
-from alpine_cli.pruning.attention.protocol import Attended
-from alpine_cli.pruning.bias import LogitBias
-from alpine_cli.pruning.config import Score
+from alpine_cli.pruning.attention.fused import attends_by
 from alpine_cli.pruning.packed import Ragged
 
 __all__ = ["attend_nested"]
-
-
-def attend_nested(
-    q_THd: Tensor,
-    k_THd: Tensor,
-    v_THd: Tensor,
-    ragged: Ragged,
-    *,
-    scaling: float,
-    dropout: float,
-    score: Score | None,
-    bias: LogitBias | None = None,
-    causal: bool = False,
-) -> Attended:
-    """All sequences in one call, without padding. See `Attend`; biases of keys."""
-    return attend_fused(
-        _kernel,
-        q_THd,
-        k_THd,
-        v_THd,
-        ragged,
-        scaling=scaling,
-        dropout=dropout,
-        score=score,
-        bias=bias,
-        causal=causal,
-    )
 
 
 def _kernel(
@@ -69,6 +39,10 @@ def _kernel(
             return _attend(copies, ragged.offsets.clone(), ragged, scaling, dropout, causal), None
     rows = (q_THd.contiguous(), k_THd.contiguous(), v_THd.contiguous())
     return _attend(rows, ragged.offsets, ragged, scaling, dropout, causal), None
+
+
+attend_nested = attends_by(_kernel, "attend_nested")
+"""All sequences in one call, without padding. See `Attend`; biases of keys."""
 
 
 def _attend(

@@ -19,40 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alpine_cli.pruning.attention.fused import attend_fused
-from alpine_cli.pruning.attention.protocol import Attended
-from alpine_cli.pruning.bias import LogitBias
-from alpine_cli.pruning.config import Score
+from alpine_cli.pruning.attention.fused import attends_by
 from alpine_cli.pruning.packed import Ragged
 
 __all__ = ["attend_varlen"]
-
-
-def attend_varlen(
-    q_THd: Tensor,
-    k_THd: Tensor,
-    v_THd: Tensor,
-    ragged: Ragged,
-    *,
-    scaling: float,
-    dropout: float,
-    score: Score | None,
-    bias: LogitBias | None = None,
-    causal: bool = False,
-) -> Attended:
-    """All sequences in one kernel, without padding. See `Attend`; no dropout, biases of keys."""
-    return attend_fused(
-        _kernel,
-        q_THd,
-        k_THd,
-        v_THd,
-        ragged,
-        scaling=scaling,
-        dropout=dropout,
-        score=score,
-        bias=bias,
-        causal=causal,
-    )
 
 
 def _kernel(
@@ -87,6 +57,10 @@ def _kernel(
         **_unsplit(attend),
     )
     return found if wants_lse else (found, None)
+
+
+attend_varlen = attends_by(_kernel, "attend_varlen")
+"""All sequences in one kernel, without padding. See `Attend`; no dropout, biases of keys."""
 
 
 def _unsplit(attend: Callable[..., Any]) -> dict[str, int]:

@@ -350,8 +350,7 @@ def test_what_stands_around_a_kernel_asks_the_device_nothing(
     q, k, v = random_qkv(14, 5)
     bias = bias_of("sizes", 14)
     with watched() as asked:
-        attended = fused.attend_fused(
-            kernel,
+        attended = fused.attends_by(kernel, "a stand-in")(
             q,
             k,
             v,
