@@ -48,7 +48,7 @@ from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.report.pictures import slug
 from alpine_cli.training.finetuning import finetune
 from alpine_cli.training.start import fields_of
-from benchmarks.front import Change, paired
+from benchmarks.front import Change, accuracy_text, paired
 
 RESULTS = Path(__file__).parent / "results"
 _PILOT = 64  # samples on which rules by alpha are fitted
@@ -331,7 +331,7 @@ def document(name: str, plan: Plan, rows: Sequence[Row], seeds: Sequence[int]) -
         f" {plan.epochs} epoch{'s' * (plan.epochs > 1)}, recovery over {plan.recovery:g} of one,"
         f" input cut at {plan.max_length} tokens per function; {samples} test samples,"
         f" {len(seeds)} seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))}). Unpruned:"
-        f" {_accuracy(base)} %. Brackets: 95 % bootstrap intervals of paired differences, over"
+        f" {accuracy_text(base)} %. Brackets: 95 % bootstrap intervals of paired differences, over"
         " samples; the range over seeds stands behind accuracies. Training time is that of the run"
         " itself on one core that other runs shared a machine with, so read it as rough.",
         "",
@@ -344,16 +344,9 @@ def document(name: str, plan: Plan, rows: Sequence[Row], seeds: Sequence[int]) -
         took = f"{row.train_seconds:.2f}" if row.train_seconds else ""
         lines.append(
             f"| {row.way} | {row.rival} | {row.settings} | {100 * row.macs:.1f} |"
-            f" {_accuracy(row)} | {change} | {against} | {took} |"
+            f" {accuracy_text(row)} | {change} | {against} | {took} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def _accuracy(row: Row) -> str:
-    told = f"{100 * row.accuracy:.1f}"
-    if len(row.accuracies) < 2:
-        return told
-    return f"{told} ({100 * min(row.accuracies):.1f}–{100 * max(row.accuracies):.1f})"
 
 
 def main() -> None:

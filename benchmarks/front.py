@@ -29,7 +29,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -290,7 +290,7 @@ def document(name: str, rows: Sequence[Row], results: Sequence[Result]) -> str:
         "",
         f"{subject.model}, {subject.task}, {subject.data} {subject.split}, {subject.samples:,}"
         f" samples, {seeds} checkpoint{'s' * (seeds > 1)}. Pruned at inference only, nothing"
-        f" re-trained. Unpruned: {_accuracy(base)} % at {base.macs / 1e6:,.0f} million"
+        f" re-trained. Unpruned: {accuracy_text(base)} % at {base.macs / 1e6:,.0f} million"
         " multiply-adds per sample. Brackets: 95 % bootstrap intervals of paired differences over"
         " samples, not corrected for the number of settings. `*`: no other setting is both cheaper"
         " and better.",
@@ -304,7 +304,7 @@ def document(name: str, rows: Sequence[Row], results: Sequence[Result]) -> str:
             row.setting,
             row.series,
             f"{100 * row.share:.1f}",
-            _accuracy(row),
+            accuracy_text(row),
             f"{100 * row.f1:.1f}",
             str(row.unpruned or ""),
             row.rival or "",
@@ -317,7 +317,20 @@ def document(name: str, rows: Sequence[Row], results: Sequence[Result]) -> str:
     return "\n".join([*lines, "", *closing(rows), ""])
 
 
-def _accuracy(row: Row) -> str:
+class Averaged(Protocol):
+    """An accuracy over several checkpoints, mean and each, as fractions."""
+
+    @property
+    def accuracy(self) -> float:
+        """Their mean."""
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Of each."""
+
+
+def accuracy_text(row: Averaged) -> str:
+    """In percent, with the range over checkpoints where there are several."""
     told = f"{100 * row.accuracy:.1f}"
     if len(row.accuracies) < 2:
         return told

@@ -19,6 +19,7 @@ from typing import Literal
 
 from alpine_cli.errors import DataError
 from alpine_cli.report.batches import batches_of
+from alpine_cli.report.setting import precision_of
 from alpine_cli.report.summary import ROWS
 from alpine_cli.result_files import read_result, read_results
 from alpine_cli.results import Figure, Result, Subject
@@ -224,7 +225,7 @@ def _circumstances(entry: Entry) -> dict[str, str]:
     shown = ", ".join(f"{name} {value}" for name, value in sorted(pruning.items()))
     found = {"pruning": shown or "none (stock)", "training seed": str(variant.training_seed)}
     if family_of(entry.figure) != "exact":
-        found["precision"] = str(entry.result.settings.get("precision") or "float32")
+        found["precision"] = precision_of(entry.result)
     if family_of(entry.figure) == "machine":
         found["machine"] = _machine(entry.result)
     return found

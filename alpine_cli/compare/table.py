@@ -8,7 +8,7 @@ from alpine_cli.compare.judge import Change
 from alpine_cli.compare.match import Pair
 from alpine_cli.report.batches import batches_of
 from alpine_cli.report.formatting import Scale, format_ratio, scale_for
-from alpine_cli.report.setting import describe_pruning, training_seed_of
+from alpine_cli.report.setting import describe_pruning, precision_of, training_seed_of
 from alpine_cli.report.summary import ROWS, title_of
 from alpine_cli.report.tables import Cell, Column, Style, Table
 from alpine_cli.results import Result
@@ -73,7 +73,7 @@ _CELL: tuple[Callable[[Result], str], ...] = (
     lambda result: f"batch size {batches_of(result.settings) or '?'}",
     lambda result: describe_pruning(result),
     lambda result: f"seed {training_seed_of(result)}",
-    lambda result: str(result.settings.get("precision") or "float32"),
+    precision_of,
     lambda result: str(result.settings.get("device", "")),
     lambda result: result.id,
 )

@@ -231,10 +231,7 @@ def measure_sweep(request: Mapping[str, Any]) -> dict[str, Any]:
     if request["time"] or request.get("energy"):
         front = _front(trials, runner, request["metric"])
         chosen = [setting for i, setting in enumerate(settings) if i == 0 or i in front]
-        if request["time"]:
-            part = part.merged(_timed(workload, runner, chosen, request["time"]))
-        if request.get("energy"):
-            part = part.merged(_metered(workload, runner, chosen, request["energy"]))
+        part = part.merged(_costs(workload, runner, chosen, request))
     return part.model_dump(mode="json")
 
 
@@ -243,11 +240,33 @@ def _front(trials: Sequence[Trial], runner: TrialRunner, metric: str) -> list[in
     return pareto_front([float(np.mean(trial.macs)) for trial in trials], values)
 
 
-def _timed(
-    workload: Workload, runner: TrialRunner, settings: Sequence[Setting], how: Mapping[str, Any]
+def _costs(
+    workload: Workload,
+    runner: TrialRunner,
+    settings: Sequence[Setting],
+    request: Mapping[str, Any],
 ) -> Part:
-    """Throughput of these settings in random turns, on one copy of the weights."""
-    passes, batches = _passes(workload, runner, settings, how["timed_samples"])
+    """Throughput, energy or both of these settings in turns, on one copy of the weights."""
+    how_timed, how_metered = request["time"], request.get("energy")
+    limit = (how_timed or how_metered or {})["timed_samples"]
+    passes, batches = _passes(workload, runner, settings, limit)
+    part = Part()
+    if how_timed:
+        part = part.merged(_timed(passes, batches, how_timed, workload.request))
+    if how_metered:
+        device, seed = workload.device, workload.request.seed
+        metered = energy_of_passes(passes, batches, how_metered, device=device, seed=seed)
+        part = part.merged(metered)
+    return part
+
+
+def _timed(
+    passes: Mapping[str, Pass],
+    batches: Mapping[str, Sequence[Batch]],
+    how: Mapping[str, Any],
+    request: WorkloadRequest,
+) -> Part:
+    """Throughput, in random turns."""
     for name, run in passes.items():
         report_progress(0, 1000, f"warm-up of {name}")
         run(batches[name])
@@ -256,7 +275,7 @@ def _timed(
         lambda name: passes[name](batches[name]),
         runs=how["runs"],
         min_seconds=how["min_seconds"],
-        seed=workload.request.seed,
+        seed=request.seed,
         on_progress=report_progress,
     )
     samples = sum(len(batch.indices) for batch in batches[BASELINE])
@@ -271,7 +290,7 @@ def _timed(
                 value=float(aggregate(rates, "harmonic_mean")),
                 provenance="measured",
                 method=f"samples over wall time; one run = {samples} samples in length-bucketed"
-                f" batches of {workload.request.batch_limit}; settings take turns in random order"
+                f" batches of {request.batch_limit}; settings take turns in random order"
                 " on the same weights after a full pass of warm-up; tokenisation not included",
                 better="higher",
                 n=len(rates),
@@ -281,20 +300,8 @@ def _timed(
                 samples=rates,
             )
         )
-    pairs = [(setting.name, BASELINE) for setting in settings if setting.name != BASELINE]
-    return Part(
-        figures=figures, comparisons=compare_all(figures, pairs, seed=workload.request.seed)
-    )
-
-
-def _metered(
-    workload: Workload, runner: TrialRunner, settings: Sequence[Setting], how: Mapping[str, Any]
-) -> Part:
-    """Energy of these settings in random turns, on one copy of the weights."""
-    passes, batches = _passes(workload, runner, settings, how["timed_samples"])
-    return energy_of_passes(
-        passes, batches, how, device=workload.device, seed=workload.request.seed
-    )
+    pairs = [(name, BASELINE) for name in passes if name != BASELINE]
+    return Part(figures=figures, comparisons=compare_all(figures, pairs, seed=request.seed))
 
 
 def _passes(

@@ -14,6 +14,7 @@ __all__ = [
     "Setting",
     "describe_cell",
     "describe_pruning",
+    "precision_of",
     "setting_of",
     "training_seed_of",
     "unusual_precision",
@@ -120,10 +121,15 @@ def describe_cell(result: Result) -> str:
     return f"{result.subject.model}, {result.subject.task}{told}"
 
 
+def precision_of(result: Result) -> str:
+    """The precision that was measured in."""
+    return str(result.settings.get("precision") or _USUAL["precision"])
+
+
 def unusual_precision(result: Result) -> list[str]:
-    """The precision that was measured in, unless it is float32."""
-    precision = result.settings.get("precision") or _USUAL["precision"]
-    return [] if precision == _USUAL["precision"] else [str(precision)]
+    """The same, unless it is float32."""
+    precision = precision_of(result)
+    return [] if precision == _USUAL["precision"] else [precision]
 
 
 def training_seed_of(result: Result) -> int | None:
