@@ -102,6 +102,7 @@ PrecisionOption = Annotated[
         "--precision",
         help="Of inference: float32, bfloat16 or float16; training steps then keep float32 weights"
         " and multiply by autocast (default: float32).",
+        show_default=False,
     ),
 ]
 PruneOption = Annotated[

@@ -76,7 +76,7 @@ def sweep(
     tokens_per_batch: m.TokensPerBatchOption = None,
     device: DeviceOption = None,
     engine: m.EngineOption = None,
-    precision: m.PrecisionOption = None,
+    precision: m.PrecisionOption = "float32",
     threads: m.ThreadsOption = None,
     runs: m.RunsOption = 10,
     min_seconds: m.MinSecondsOption = 5.0,
@@ -145,7 +145,7 @@ def sweep(
         tokens_per_batch=tokens_per_batch,
         device=device,
         engine=engine,
-        precision=precision or "float32",  # type: ignore[arg-type]  # checked by MeasureOptions
+        precision=precision,  # type: ignore[arg-type]  # checked by MeasureOptions
         threads=threads,
         runs=runs,
         min_seconds=min_seconds,

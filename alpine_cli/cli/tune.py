@@ -90,7 +90,7 @@ def tune(
     tokens_per_batch: m.TokensPerBatchOption = None,
     device: DeviceOption = None,
     engine: m.EngineOption = None,
-    precision: m.PrecisionOption = None,
+    precision: m.PrecisionOption = "float32",
     threads: m.ThreadsOption = None,
     seed: m.SeedOption = 0,
     output: Annotated[
@@ -172,7 +172,7 @@ def tune(
         tokens_per_batch=tokens_per_batch,
         device=device,
         engine=engine,
-        precision=precision or "float32",  # type: ignore[arg-type]  # checked by MeasureOptions
+        precision=precision,  # type: ignore[arg-type]  # checked by MeasureOptions
         threads=threads,
         seed=seed,
     )

@@ -116,24 +116,15 @@ class Kept:
     host_kept: Sequence[int] | None = None
 
 
-def _band(evidence: Evidence, config: PruningConfig) -> Kept:
+def _by_spread(evidence: Evidence, config: PruningConfig) -> Kept:
     scores_T, protected_T = evidence.require_scores(), evidence.protected_T(config)
-    ragged, alpha = evidence.ragged, config.alpha
+    ragged, alpha, two_sided = evidence.ragged, config.alpha, config.rule == "band"
     if kernels.chosen(scores_T.device):
         return Kept(
-            *keep_by_spread(scores_T, protected_T, ragged, alpha, TOLERANCE, two_sided=True)
+            *keep_by_spread(scores_T, protected_T, ragged, alpha, TOLERANCE, two_sided=two_sided)
         )
-    return Kept(band(scores_T, protected_T, ragged, alpha))
-
-
-def _floor(evidence: Evidence, config: PruningConfig) -> Kept:
-    scores_T, protected_T = evidence.require_scores(), evidence.protected_T(config)
-    ragged, alpha = evidence.ragged, config.alpha
-    if kernels.chosen(scores_T.device):
-        return Kept(
-            *keep_by_spread(scores_T, protected_T, ragged, alpha, TOLERANCE, two_sided=False)
-        )
-    return Kept(floor(scores_T, protected_T, ragged, alpha))
+    rule = band if two_sided else floor
+    return Kept(rule(scores_T, protected_T, ragged, alpha))
 
 
 def _by_share(rank_T: Tensor, evidence: Evidence, config: PruningConfig) -> Kept:
@@ -167,8 +158,8 @@ def _noise(source_T: Tensor, layer: int) -> Tensor:
 
 
 _RULES: dict[str, Callable[[Evidence, PruningConfig], Kept]] = {
-    "band": _band,
-    "floor": _floor,
+    "band": _by_spread,
+    "floor": _by_spread,
     "top": _top,
     "random": _random,
     "first": _first,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +15,7 @@ from alpine_cli.measure.accuracy import predict
 from alpine_cli.measure.carbon import grid_intensity
 from alpine_cli.measure.grid import TRUNCATE, Family, GridOptions, Setting, make_grid
 from alpine_cli.measure.grid_options import SWEEP, choose_grid
-from alpine_cli.measure.meters import Meters, Source
+from alpine_cli.measure.meters import Meters
 from alpine_cli.measure.options import MeasureOptions
 from alpine_cli.measure.plan import Plan
 from alpine_cli.measure.sweep import _left_out, describe_settings, measure_sweep, plan_grid
@@ -26,6 +25,7 @@ from alpine_cli.pruning import PruningConfig, prune, trace
 from alpine_cli.results import Part
 from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.encoding import encode
+from tests.steady_meter import SteadyMeter
 
 GRID = GridOptions((Family("band", (0.5, 1.5), ("even",), ("mean", "none")),))
 Request = dict[str, Any]
@@ -168,28 +168,12 @@ def test_timing_measures_the_front_in_turns(request_: Request) -> None:
     assert compared == timed - {"unpruned"}
 
 
-class TenWatts:
-    """Ten joules per second of the real clock."""
-
-    window_s = 0.0
-
-    def __init__(self) -> None:
-        self.sources = {"cpu": Source("measured", "a meter of the tests")}
-
-    def start(self) -> None:
-        self._began = time.perf_counter()
-
-    def stop(self) -> dict[str, float]:
-        return {"cpu": 10 * (time.perf_counter() - self._began)}
-
-    def close(self) -> None:
-        pass
-
-
 def test_energy_is_metered_of_the_same_settings_in_turns(
     request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(energy, "open_meters", lambda uuids: Meters([TenWatts()], {"gpu": "none"}))
+    monkeypatch.setattr(
+        energy, "open_meters", lambda uuids: Meters([SteadyMeter()], {"gpu": "none"})
+    )
     monkeypatch.setattr(energy, "_IDLE_SECONDS", 0.05)
     how = {"runs": 5, "min_seconds": 0, "timed_samples": 8}
     power = {"grid": asdict(grid_intensity(None, 100.0)), "pue": 2.0}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import pytest
 
 from alpine_cli.config import RunConfig, load_config
 from alpine_cli.measure.environment import describe_environment
-from alpine_cli.measure.meters import Meters, Source
+from alpine_cli.measure.meters import Meters
 from alpine_cli.training import consumption, finetuning
+from tests.steady_meter import SteadyMeter
 
 _WORDS = ["int", "return", "sum", "buffer", "weight", "length", "value", "s->size", "n", "0"]
 
@@ -92,24 +92,6 @@ def no_dropout_model(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFact
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder
-
-
-class SteadyMeter:
-    """10 W of CPU on the real clock: joules are ten times the seconds, whatever happens."""
-
-    window_s = 0.0
-
-    def __init__(self) -> None:
-        self.sources = {"cpu": Source("measured", "a meter of the tests")}
-
-    def start(self) -> None:
-        self._began = time.monotonic()
-
-    def stop(self) -> dict[str, float]:
-        return {"cpu": 10.0 * (time.monotonic() - self._began)}
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,19 @@ _TILE_IEEE = 32
 
 
 # Numbers that follow from lengths: specialised, they would have it compiled anew now and then.
+@triton.jit
+def _tile(head_rows, rows, row_stride, dims, there, DIM: tl.constexpr, WIDEN: tl.constexpr):
+    """Rows of one head, zeros where there is no row or no column."""
+    tile = tl.load(
+        head_rows + rows[:, None] * row_stride + dims[None, :],
+        mask=there[:, None] & (dims[None, :] < DIM),
+        other=0.0,
+    )
+    if WIDEN:
+        tile = tile.to(tl.float32)
+    return tile
+
+
 @triton.jit(do_not_specialize=["lse_row", "lse_head", "out_head", "key_blocks"])
 def _received(
     q,
@@ -71,13 +84,7 @@ def _received(
     keys = block * BLOCK_K + tl.arange(0, BLOCK_K)
     key_rows = start + keys  # int64, as everything that is multiplied with a stride
     there_k = keys < length
-    k_tile = tl.load(
-        k + head * k_head + key_rows[:, None] * k_row + dims[None, :],
-        mask=there_k[:, None] & (dims[None, :] < DIM),
-        other=0.0,
-    )
-    if WIDEN:
-        k_tile = k_tile.to(tl.float32)
+    k_tile = _tile(k + head * k_head, key_rows, k_row, dims, there_k, DIM, WIDEN)
     if BIASED:
         bias_k = tl.load(bias + key_rows, mask=there_k, other=0.0).to(tl.float32)
     received = tl.zeros((BLOCK_K,), dtype=tl.float32)
@@ -88,17 +95,11 @@ def _received(
         queries = q_start + tl.arange(0, BLOCK_Q)
         query_rows = start + queries
         there_q = queries < length
-        q_tile = tl.load(
-            q + head * q_head + query_rows[:, None] * q_row + dims[None, :],
-            mask=there_q[:, None] & (dims[None, :] < DIM),
-            other=0.0,
-        )
+        q_tile = _tile(q + head * q_head, query_rows, q_row, dims, there_q, DIM, WIDEN)
         # exp(… − ∞) is 0: what queries that do not exist give
         lse_q = tl.load(
             lse + head * lse_head + query_rows * lse_row, mask=there_q, other=float("inf")
         )
-        if WIDEN:
-            q_tile = q_tile.to(tl.float32)
         logits = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION) * scaling
         if BIASED:
             logits += bias_k[None, :]
@@ -151,13 +152,7 @@ def _log_sum_exp(
     queries = block * BLOCK_Q + tl.arange(0, BLOCK_Q)
     query_rows = start + queries
     there_q = queries < length
-    q_tile = tl.load(
-        q + head * q_head + query_rows[:, None] * q_row + dims[None, :],
-        mask=there_q[:, None] & (dims[None, :] < DIM),
-        other=0.0,
-    )
-    if WIDEN:
-        q_tile = q_tile.to(tl.float32)
+    q_tile = _tile(q + head * q_head, query_rows, q_row, dims, there_q, DIM, WIDEN)
     highest = tl.full((BLOCK_Q,), float("-inf"), dtype=tl.float32)
     total = tl.zeros((BLOCK_Q,), dtype=tl.float32)
     stop = length
@@ -167,13 +162,7 @@ def _log_sum_exp(
         keys = k_start + tl.arange(0, BLOCK_K)
         key_rows = start + keys
         there_k = keys < length
-        k_tile = tl.load(
-            k + head * k_head + key_rows[:, None] * k_row + dims[None, :],
-            mask=there_k[:, None] & (dims[None, :] < DIM),
-            other=0.0,
-        )
-        if WIDEN:
-            k_tile = k_tile.to(tl.float32)
+        k_tile = _tile(k + head * k_head, key_rows, k_row, dims, there_k, DIM, WIDEN)
         logits = tl.dot(q_tile, tl.trans(k_tile), input_precision=PRECISION) * scaling
         if BIASED:
             logits += tl.load(bias + key_rows, mask=there_k, other=0.0).to(tl.float32)[None, :]
