@@ -1,7 +1,8 @@
-"""Data on which rules may fail: labels that hang on a few tokens, unseen projects, distractions.
+"""Data on which rules may fail: few tokens that matter, unseen projects, distractions, long inputs.
 
     python -m benchmarks.hard_cases defects runs/hard --seeds 1 2 3
-    python -m benchmarks.hard_cases distract ../shared/data/bcb runs/distracted --tokens 64
+    python -m benchmarks.hard_cases distract ../shared/data/bcb runs/distracted --words 64
+    python -m benchmarks.hard_cases long ../shared/data/bcb runs/long --words 200
 
 `defects` writes what `alpine demo` trains on (real functions of Python's standard library, half of
 them with one injected bug: the label hangs on one to five tokens), a tokenizer and an untrained
@@ -12,6 +13,11 @@ packages that are installed with alpine, so a test of what was learnt on code of
 `if (false) { … }` behind the first brace (`--place front`) or before the last (`--place back`),
 filled with statements of another function, of about so many words. A reader that trusts the place
 of a token (truncation) loses what stands behind the block; one that trusts attention may follow it.
+
+`long` keeps, of each split of such a data set, the pairs of which both functions have at least so
+many words.
+
+A word is a name, a number or one other visible character.
 """
 
 from __future__ import annotations
@@ -23,15 +29,18 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from alpine_cli.demo.corpus import DemoSample, build_corpus
 from alpine_cli.demo.model import ModelSize, train_tokenizer, write_model
 from alpine_cli.files import write_atomic
+from alpine_cli.tasks.reading import read_lines, read_rows
 
 _PACKAGES = ("pandas", "sklearn", "matplotlib")
+_STORES, _SPLITS = ("data.jsonl.gz", "data.jsonl"), ("train", "valid", "test")
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -66,8 +75,7 @@ def unseen(packages: Sequence[str]) -> Iterator[DemoSample]:
 
 def write_distracted(data: Path, folder: Path, words: int, place: str, seed: int) -> None:
     """The data set with a dead block in every function; pairs and labels as they were."""
-    with gzip.open(data / "data.jsonl.gz", "rt", encoding="utf-8") as lines:
-        functions = [json.loads(line) for line in lines]
+    functions = _functions(data)
     bodies = [_body(function["func"]) for function in functions]
     draw = random.Random(seed)
     changed = []
@@ -75,12 +83,37 @@ def write_distracted(data: Path, folder: Path, words: int, place: str, seed: int
         # never its own
         other = bodies[(at + 1 + draw.randrange(len(bodies) - 1)) % len(bodies)]
         changed.append({**function, "func": distracted(function["func"], other, words, place)})
-    folder.mkdir(parents=True)
-    with gzip.open(folder / "data.jsonl.gz", "wt", encoding="utf-8") as out:
-        out.writelines(json.dumps(function) + "\n" for function in changed)
-    for split in ("train", "valid", "test"):
+    _write(folder, changed)
+    for split in _SPLITS:
         shutil.copyfile(data / f"{split}.txt", folder / f"{split}.txt")
     print(f"{len(changed)} functions, {words} words of dead code each, {place}")
+
+
+def write_long(data: Path, folder: Path, words: int) -> None:
+    """The pairs of two functions of at least `words` words; functions as they were."""
+    functions = _functions(data)
+    enough = {str(row["idx"]) for row in functions if len(_WORD.findall(row["func"])) >= words}
+    _write(folder, [row for row in functions if str(row["idx"]) in enough])
+    for split in _SPLITS:
+        pairs = [line for _, line in read_lines(data / f"{split}.txt") if line.strip()]
+        kept = [line for line in pairs if enough.issuperset(line.split()[:2])]
+        write_atomic(folder / f"{split}.txt", "".join(kept))
+        print(f"{split}: {len(kept)} of {len(pairs)} pairs")
+
+
+def _functions(data: Path) -> list[dict[str, Any]]:
+    found = [path for name in _STORES if (path := data / name).exists()]
+    if not found:
+        raise SystemExit(
+            f"{data} holds none of {', '.join(_STORES)}; give a clone-detection folder"
+        )
+    return [dict(row) for _, row in read_rows(found[0])]
+
+
+def _write(folder: Path, functions: Sequence[Mapping[str, Any]]) -> None:
+    folder.mkdir(parents=True)
+    with gzip.open(folder / "data.jsonl.gz", "wt", encoding="utf-8") as out:
+        out.writelines(json.dumps(function) + "\n" for function in functions)
 
 
 def distracted(source: str, other: str, words: int, place: str) -> str:
@@ -114,16 +147,22 @@ def main() -> None:
     distract = kinds.add_parser("distract")
     distract.add_argument("data", type=Path)
     distract.add_argument("output", type=Path)
-    distract.add_argument("--tokens", type=int, default=64)
+    distract.add_argument("--words", type=int, default=64)
     distract.add_argument("--place", choices=["front", "back"], default="front")
     distract.add_argument("--seed", type=int, default=0)
+    long = kinds.add_parser("long")
+    long.add_argument("data", type=Path)
+    long.add_argument("output", type=Path)
+    long.add_argument("--words", type=int, default=200)
     asked = parser.parse_args()
     if asked.output.exists():
         raise SystemExit(f"{asked.output} exists; choose another folder")
     if asked.kind == "defects":
         write_defects(asked.output, asked.seeds)
+    elif asked.kind == "long":
+        write_long(asked.data, asked.output, asked.words)
     else:
-        write_distracted(asked.data, asked.output, asked.tokens, asked.place, asked.seed)
+        write_distracted(asked.data, asked.output, asked.words, asked.place, asked.seed)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import random
 from pathlib import Path
@@ -11,6 +9,8 @@ from typing import Any
 
 import torch
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
+
+from alpine_cli.tasks.reading import read_rows
 
 __all__ = ["load_rows", "pack_batch", "pad_batch", "roberta_base", "unpadding"]
 
@@ -30,8 +30,7 @@ def load_rows(count: int, max_length: int, seed: int = 0) -> tuple[list[list[int
     tokenizer = RobertaTokenizerFast(
         vocab=str(vocabulary / "vocab.json"), merges=str(vocabulary / "merges.txt")
     )
-    with gzip.open(folder / "bcb" / "data.jsonl.gz", "rt", encoding="utf-8") as lines:
-        functions = [json.loads(line)["func"] for line in lines]
+    functions = [row["func"] for _, row in read_rows(folder / "bcb" / "data.jsonl.gz")]
     drawn = random.Random(seed).sample(functions, count)
     encoded = tokenizer(
         [" ".join(function.split()) for function in drawn], truncation=True, max_length=max_length

@@ -55,6 +55,8 @@ def main() -> None:
     parser.add_argument("--keeps")
     parser.add_argument("--lengths")
     parser.add_argument("--layers", action="append")
+    parser.add_argument("--merges")
+    parser.add_argument("--scores")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--device")
     parser.add_argument("--threads", type=int)
@@ -94,8 +96,8 @@ def main() -> None:
 
 def _sweeps(asked: argparse.Namespace) -> list[Result]:
     """A sweep per checkpoint."""
-    how = {name: getattr(asked, name) for name in ("rules", "alphas", "keeps", "lengths", "layers")}
-    grid = choose_grid(GRID, **how)
+    parts = ("rules", "alphas", "keeps", "lengths", "layers", "merges", "scores")
+    grid = choose_grid(GRID, **{name: getattr(asked, name) for name in parts})
     results = []
     for place, checkpoint in enumerate(asked.checkpoint):
         options = MeasureOptions(

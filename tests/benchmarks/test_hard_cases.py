@@ -1,4 +1,4 @@
-"""Dead code is put where it says, is balanced, and changes nothing else."""
+"""Dead code is put where it says, is balanced, and changes nothing else; long pairs are long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.hard_cases import _first_words, distracted, write_distracted
+from benchmarks.hard_cases import _first_words, distracted, write_distracted, write_long
 
 JAVA = "int f(int a) { int b = a; while (b > 1) { b -= 2; } return b; }"
 OTHER = " String s = null; try { s = read(); } catch (IOException e) { s = x; } "
@@ -62,3 +62,23 @@ def test_no_function_distracts_itself_and_pairs_stay(tmp_path):
         assert "own" in block
         assert f"own{i}" not in block
     assert (folder / "test.txt").read_text() == "0\t1\t1\n"
+
+
+def test_only_pairs_of_two_long_functions_stay(tmp_path):
+    source, folder = tmp_path / "bcb", tmp_path / "out"
+    source.mkdir()
+    functions = [{"func": "x " * words, "idx": words} for words in (3, 5, 8, 9)]
+    text = "".join(json.dumps(function) + "\n" for function in functions)
+    (source / "data.jsonl").write_text(text)
+    for split in ("train", "valid", "test"):
+        (source / f"{split}.txt").write_text("8\t9\t1\n3\t9\t0\n5\t8\t0\n9\t9\t1\n")
+    write_long(source, folder, words=5)
+    with gzip.open(folder / "data.jsonl.gz", "rt", encoding="utf-8") as lines:
+        assert [json.loads(line)["idx"] for line in lines] == [5, 8, 9]
+    for split in ("train", "valid", "test"):
+        assert (folder / f"{split}.txt").read_text() == "8\t9\t1\n5\t8\t0\n9\t9\t1\n"
+
+
+def test_a_folder_without_functions_is_named(tmp_path):
+    with pytest.raises(SystemExit, match=r"data\.jsonl"):
+        write_long(tmp_path, tmp_path / "out", words=5)
