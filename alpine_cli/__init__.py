@@ -29,18 +29,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_SOURCES = {
-    "PruningConfig": "alpine_cli.pruning.config",
-    "PruningError": "alpine_cli.pruning.errors",
-    "UnsupportedModelError": "alpine_cli.pruning.errors",
-    "Trace": "alpine_cli.pruning.tracing",
-    "is_pruned": "alpine_cli.pruning.apply",
-    "preset": "alpine_cli.pruning.presets",
-    "prune": "alpine_cli.pruning.apply",
-    "trace": "alpine_cli.pruning.apply",
-    "unprune": "alpine_cli.pruning.apply",
-}
-
 __all__ = [
     "PruningConfig",
     "PruningError",
@@ -56,8 +44,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SOURCES:
-        return getattr(importlib.import_module(_SOURCES[name]), name)
+    if name in __all__:
+        return getattr(importlib.import_module("alpine_cli.pruning"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

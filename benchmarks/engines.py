@@ -27,7 +27,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ from alpine_cli.files import write_atomic
 from alpine_cli.measure.blocks import run_blocks
 from alpine_cli.measure.environment import describe_environment
 from alpine_cli.pruning import PruningConfig
-from benchmarks.variants import Contestant, Mode, Variant, compare, shown_ratio
+from benchmarks.variants import Contestant, Mode, Round, Variant, compare, shown_ratio
 from benchmarks.workload import load_rows, roberta_base
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,12 +63,12 @@ VARIANTS = (
 
 _QUARTER = 0.75  # per layer, in all of twelve: about a quarter of the multiply-adds
 RULES = tuple(
-    Variant(f"packed, {name}", "packed", "all", rule=PruningConfig("all", keep=_QUARTER, **how))
-    for name, how in {
-        "top 75% nearest": {"rule": "top", "merge": "nearest"},
-        "top 75% mean": {"rule": "top", "merge": "mean"},
-        "bipartite 75%": {"rule": "bipartite", "merge": "nearest"},
-        "random 75% mean": {"rule": "random", "merge": "mean"},
+    Variant(f"packed, {name}", "packed", "all", rule=rule)
+    for name, rule in {
+        "top 75% nearest": PruningConfig("all", keep=_QUARTER, rule="top", merge="nearest"),
+        "top 75% mean": PruningConfig("all", keep=_QUARTER, rule="top"),
+        "bipartite 75%": PruningConfig("all", keep=_QUARTER, rule="bipartite", merge="nearest"),
+        "random 75% mean": PruningConfig("all", keep=_QUARTER, rule="random"),
     }.items()
 )
 COMPILED = (
@@ -74,6 +76,10 @@ COMPILED = (
     Variant("packed compiled, none", "packed", compiled=True),
     Variant("packed compiled, all", "packed", "all", compiled=True),
 )
+
+
+def _round(ready: Mapping[str, Contestant], name: str) -> Round:
+    return ready[name].round()
 
 
 def table(rows: list[dict[str, Any]], batch_size: int) -> str:
@@ -130,7 +136,7 @@ def main() -> None:
         for contestant in ready.values():
             contestant.warm_up()
         blocks = run_blocks(
-            list(ready), lambda name, ready=ready: ready[name].round(),
+            list(ready), partial(_round, ready),
             runs=arguments.runs, min_seconds=0, seed=size,
             on_progress=lambda done, total, text: print(f"\r{done / 10:5.1f} % {text:40}", end=""),
         )  # fmt: skip

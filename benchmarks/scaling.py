@@ -91,7 +91,8 @@ def sequences(point: Point) -> list[list[int]]:
 
 def measure(point: Point, runs: int, device: str, dtype: str) -> dict[str, Any]:
     """One row: seconds and multiply-adds of every variant, and their ratios."""
-    model = encoder(point).to(device, getattr(torch, dtype))
+    model = encoder(point)
+    torch.nn.Module.to(model, device, getattr(torch, dtype))  # transformers' own is typed wrongly
     rows = sequences(point)
     ready = {v.name: Contestant(v, model, [rows], point.batch) for v in VARIANTS}
     for contestant in ready.values():

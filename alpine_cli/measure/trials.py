@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ from alpine_cli.tasks.encoding import EncodedSplit, cut
 
 __all__ = ["BASELINE", "Trial", "TrialRunner", "part_of", "settings_from", "settings_to"]
 
-BASELINE = "unpruned"
+BASELINE: Final = "unpruned"
 
 
 @dataclass(frozen=True)

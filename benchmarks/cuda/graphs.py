@@ -8,7 +8,7 @@ captured says why, in the words of CUDA.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +112,7 @@ def _measure(bench: Workbench, point: _Point, allowance: Allowance) -> dict[str,
     replayed = _Replay(graph, tuple(held), bench.device)
     replayed()
     same_shape = captured.shape == eager.shape
-    ways = {"eager": contestant.round, "graph": replayed}
+    ways: dict[str, Callable[[], Any]] = {"eager": contestant.round, "graph": replayed}
     blocks = run_blocks(list(ways), lambda name: ways[name](), runs=_ROUNDS, min_seconds=0, seed=0)
     seconds = {name: [block.seconds for block in found] for name, found in blocks.items()}
     return {

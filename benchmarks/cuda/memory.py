@@ -118,7 +118,9 @@ def _peaks(bench: Workbench, contestant: Contestant) -> dict[str, Any]:
 def _relate(found: list[dict[str, Any]]) -> None:
     """Add the ratio of each figure to that of `packed, none`, in place."""
     unpruned = next((row for row in found if row["variant"] == "packed, none"), None)
-    for row in found if unpruned else ():
+    if unpruned is None:
+        return
+    for row in found:
         for name in _MEASURES:
             of, to = row[f"{name}_bytes"], unpruned[f"{name}_bytes"]
             row[f"{name}_ratio"] = of / to if of is not None and to else None

@@ -73,14 +73,14 @@ def _varlen(
     from torch.nn.attention.varlen import varlen_attn
 
     batch, _, length, _ = query.shape
-    rows = [x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)]  # (B·L, H, d)
+    q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))  # (B·L, H, d)
     valid_T: Tensor | None = kwargs.get("valid_rows_T")
     if valid_T is not None:
-        rows = [x.index_select(0, valid_T) for x in rows]
+        q, k, v = (x.index_select(0, valid_T) for x in (q, k, v))
     cumulative, longest = kwargs["cu_seq_lens_q"], kwargs["max_length_q"]
     window = getattr(module, "sliding_window", None)
     extra: dict[str, Any] = {} if window is None else {"window_size": (window - 1, window - 1)}
-    out = varlen_attn(*rows, cumulative, cumulative, longest, longest, scale=scaling, **extra)
+    out = varlen_attn(q, k, v, cumulative, cumulative, longest, longest, scale=scaling, **extra)
     assert isinstance(out, Tensor)
     if valid_T is not None:
         whole = out.new_zeros(batch * length, *out.shape[1:])
