@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.front import __main__ as program
+from benchmarks.front import across
 from benchmarks.paired import paired
 from tests.measure.subjects import write_checkpoint, write_data
 
@@ -22,7 +23,7 @@ def front(tiny_model_dir, tmp_path_factory):
     for seed in (1, 2):
         path = folder / f"seed{seed}" / "ckpt.pt"
         arguments += ["--checkpoint", str(write_checkpoint(path, tiny_model_dir, data, seed=seed))]
-    arguments += ["--rules", "top,bipartite,truncate", "--keeps", "0.8,0.5", "--lengths", "40,20"]
+    arguments += ["--rules", "top,bipartite,truncate", "--keeps", "0.85,0.5", "--lengths", "40,20"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", arguments)
         program.main()
@@ -104,3 +105,32 @@ def test_samples_that_all_stay_the_same_leave_room_for_a_change():
     same = np.ones(50)
     change = paired(same, same)
     assert change.low < 0 == change.difference < change.high
+
+
+def test_one_setting_on_every_model_is_told_with_the_worst(front, kept, tmp_path, monkeypatch):
+    (tmp_path / "front-a.json").write_bytes((front / "front-tiny.json").read_bytes())
+    rows = {row["setting"]: row for row in kept["rows"]}
+    # a second front: without the setting "top, mean", and the preset 30 points down
+    plus = rows[across.PLUS]
+    plus["unpruned"] = {"difference": -0.3, "low": -0.4, "high": -0.2}
+    other = dict(kept, rows=[row for row in kept["rows"] if row["setting"] != "all top 85% mean"])
+    (tmp_path / "front-b.json").write_text(json.dumps(other))
+    (tmp_path / "front-timed.json").write_text("never read")
+    arguments = ["across", "--results", str(tmp_path), "--without", "timed"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    across.main()
+    table = (tmp_path / "fronts.md").read_text("utf-8").splitlines()
+    cells = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in table if "|" in line}
+    told = dict(zip(across.SETTINGS, cells["[b](front-b.md)"][2:], strict=True))
+    assert told[across.PLUS].strip() == f"-30.0 [-40.0, -20.0] ({100 * plus['share']:.0f})"
+    assert not told["all top 85% mean"].strip()
+    cut = rows[plus["rival"]]["unpruned"] if plus["rival"] else None
+    assert bool(told[across.CUT].strip()) == (cut is not None)
+    worst = dict(zip(across.SETTINGS, cells["the worst of them"][2:], strict=True))
+    assert worst[across.PLUS].strip() == "-30.0, an end at -40.0"
+
+
+def test_a_folder_without_fronts_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["across", "--results", str(tmp_path)])
+    with pytest.raises(SystemExit, match="holds no front"):
+        across.main()
