@@ -164,7 +164,7 @@ def _candidates(path: Path, module: str, max_chars: int) -> Iterator[_Candidate]
     for function, name in functions_in(tree):
         if not _MIN_LINES <= _lines(function) <= max_chars // _CHARS_PER_LINE:
             continue  # surely too short or too long: looking closer is what takes the time
-        _drop_docstrings(function)
+        drop_docstrings(function)
         nodes = list(ast.walk(function))
         if any(pattern.found(nodes) for pattern in PATTERNS):
             continue
@@ -192,7 +192,7 @@ def _lines(function: Function) -> int:
     return (function.end_lineno or function.lineno) - function.lineno + 1
 
 
-def _drop_docstrings(function: Function) -> None:
+def drop_docstrings(function: Function) -> None:
     for node in ast.walk(function):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             documented = ast.get_docstring(node, clean=False) is not None

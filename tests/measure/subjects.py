@@ -27,11 +27,21 @@ def write_data(folder: Path, samples: int = 24, seed: int = 0) -> Path:
 
 
 def write_checkpoint(
-    path: Path, model_dir: Path, data: Path | None = None, *, layers: str = "even", seed: int = 1
+    path: Path,
+    model_dir: Path,
+    data: Path | None = None,
+    *,
+    layers: str = "even",
+    seed: int = 1,
+    max_length: int = 64,
 ) -> Path:
     """An untrained defect detector with the pruning named."""
     model, tokenizer, encoding = build_model(
-        str(model_dir), resolve_task("defect-detection"), seed=seed, max_length=64, offline=True
+        str(model_dir),
+        resolve_task("defect-detection"),
+        seed=seed,
+        max_length=max_length,
+        offline=True,
     )
     checkpoint = Checkpoint.from_model(
         model.eval(),
