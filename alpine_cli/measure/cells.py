@@ -26,8 +26,8 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from alpine_cli.config_errors import explain
-from alpine_cli.config_source import Settings
+from alpine_cli.config.errors import explain
+from alpine_cli.config.source import Settings
 from alpine_cli.errors import ConfigError
 from alpine_cli.measure.options import PRESETS, MeasureOptions, Preset, merge_options
 from alpine_cli.tasks.batching import BatchLimit

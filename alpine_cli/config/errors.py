@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from alpine_cli.config_source import FieldPath, Settings
+from alpine_cli.config.source import FieldPath, Settings
 
 __all__ = ["InvalidFieldsError", "explain"]
 

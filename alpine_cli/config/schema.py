@@ -1,20 +1,13 @@
-"""What a run is made of: the fields, their defaults, ranges and meaning, and how they are read.
+"""What a run is made of: the fields, their defaults, ranges and meaning.
 
-    config = load_config(Path("configs/alpine/codebert-defect-detection-even.yaml"),
-                         ["train.lr=1e-5"], {"data": "data/devign"})
-
-Later sources win: defaults < YAML file < `--set` < options. Every invalid field is reported at
-once, with its source. The descriptions below are the reference and the help text; the resolved
-config is saved with the run (`config.yaml`) and reads back to an equal one.
-
-Free of torch, so that a bad config is answered at once.
+The descriptions are the reference and the help text; the resolved config is saved with the run
+(`config.yaml`) and reads back to an equal one.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,48 +17,33 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
-from alpine_cli.config_errors import InvalidFieldsError, explain
-from alpine_cli.config_source import FieldPath, Settings, parse_override
+from alpine_cli.config.pruning import read_pruning
 from alpine_cli.dataflow import LANGUAGES
 from alpine_cli.errors import ConfigError
-from alpine_cli.pruning.config import SHARE_RULES, PruningConfig
-from alpine_cli.pruning.errors import PruningError
-from alpine_cli.pruning.presets import PRESETS, preset_fields
+from alpine_cli.pruning.config import PruningConfig
 from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.data import Columns
 from alpine_cli.tasks.registry import resolve_task
 
 __all__ = [
+    "ALTERNATIVES",
     "ColumnsConfig",
     "DistillConfig",
     "LimitConfig",
     "RunConfig",
     "TrainConfig",
-    "describe_fields",
-    "load_config",
 ]
 
-_Entry = tuple[FieldPath, Any, str]  # path, value, origin
-_PRESET = ("prune", "preset")
-_SECTIONS = ("columns", "limit", "prune", "train")
-# Two ways of saying one thing: a source that gives one replaces the other of an earlier source.
-_ALTERNATIVES = (
+ALTERNATIVES = (
     ("train.batch_size", "train.tokens_per_batch"),
     ("train.eval_batch_size", "train.eval_tokens_per_batch"),
 )
-# Options that are not called like the last part of their field.
-_FLAGS = {
-    "train.distill.teacher": "--distill-from",
-    "train.distill.weight": "--distill-weight",
-    "train.distill.temperature": "--distill-temperature",
-}
+"""Two ways of saying one thing: a source that gives one replaces the other of an earlier source."""
 _STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -171,7 +149,7 @@ class TrainConfig(BaseModel):
         if not isinstance(values, Mapping):
             return values
         given = dict(values)
-        for names in _ALTERNATIVES:
+        for names in ALTERNATIVES:
             size, tokens = (name.rpartition(".")[2] for name in names)
             if given.get(size) is None:
                 given.pop(size, None)
@@ -262,63 +240,6 @@ def _limit_sections(value: Any) -> Any:
     return value
 
 
-def _pruning(value: Any) -> Any:
-    """Build the pruning settings field by field, so that all their errors are reported at once."""
-    if not isinstance(value, Mapping):
-        return value
-    known = {field.name: field for field in dataclasses.fields(PruningConfig)}
-    errors: list[tuple[tuple[str, ...], str]] = []
-    clean: dict[str, Any] = {}
-    for name, raw in value.items():
-        if name == "preset":  # `load_config` has spelt out those there are
-            errors.append(((name,), f"must be one of {', '.join(PRESETS)} (got {raw!r})"))
-            continue
-        if name not in known:
-            errors.append(((str(name),), "extra_forbidden"))
-            continue
-        setting = raw
-        if name == "layers":
-            setting = _layers_text(raw)
-        elif name == "alpha" and isinstance(raw, str):
-            setting = _number(raw)
-        try:
-            PruningConfig(**{**_COMPANIONS.get(name, {}), name: setting})
-        except PruningError as error:
-            errors.append(((name,), str(error).removeprefix(f"{name}: ")))
-        else:
-            clean[name] = setting
-    if errors:
-        raise InvalidFieldsError(errors)
-    try:
-        return PruningConfig(**clean)
-    except PruningError as error:  # each is right by itself, but they do not go together
-        name, _, text = str(error).partition(": ")
-        raise InvalidFieldsError([((name,), text)]) from error
-
-
-# With which a field can have any of its values: a share needs a rule that takes one.
-_COMPANIONS: Mapping[str, Mapping[str, Any]] = {
-    "keep": {"rule": "top"},
-    "rule": {"merge": "nearest"},
-}
-
-
-def _layers_text(value: Any) -> Any:
-    """YAML reads `layers: 3` as a number and `[0, 2]` as a list; both mean layer indices."""
-    indices = value if isinstance(value, list) else [value]
-    if indices and all(isinstance(index, int) and not isinstance(index, bool) for index in indices):
-        return ",".join(map(str, indices))
-    return value
-
-
-def _number(text: str) -> float | str:
-    """YAML 1.1 reads `1e-1` as text; numbers are numbers."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 class RunConfig(BaseModel):
     """One fine-tuning run: which model, on which task and data, pruned how, trained how."""
 
@@ -362,7 +283,7 @@ class RunConfig(BaseModel):
         default_factory=LimitConfig,
         description="Use at most N samples of each split; a number limits all three.",
     )
-    prune: Annotated[PruningConfig, BeforeValidator(_pruning)] = Field(
+    prune: Annotated[PruningConfig, BeforeValidator(read_pruning)] = Field(
         default_factory=PruningConfig, description="Which layers prune, and how."
     )
     train: TrainConfig = Field(
@@ -436,123 +357,3 @@ class RunConfig(BaseModel):
 
 def _plain_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
-
-
-def load_config(
-    path: Path | None = None,
-    overrides: Iterable[str] = (),
-    options: Mapping[str, Any] | None = None,
-    start: tuple[str, Mapping[str, Any]] | None = None,
-) -> RunConfig:
-    """Read, merge and validate a run's settings.
-
-    Args:
-        path: a YAML file, or None to start from the defaults.
-        overrides: `--set` texts such as "train.lr=1e-5".
-        options: command-line options by dotted field name ("prune.alpha"); None means not given.
-        start: name and fields, by dotted name, of what lies below even the file: a checkpoint that
-            the run starts from.
-
-    Raises:
-        ConfigError: lists every invalid field, one per line, with the source of each.
-    """
-    settings = Settings.from_file(path)
-    named = settings.get(_PRESET)
-    if isinstance(named, str) and named in PRESETS:
-        settings.underlay(_preset_entries(named, str(path)))
-        settings.discard(_PRESET)
-    if start is not None:
-        origin, beneath = start
-        settings.underlay(
-            (tuple(name.split(".")), value, origin) for name, value in beneath.items()
-        )
-    changes = [(*parse_override(text), f"--set {text}") for text in overrides]
-    given = [
-        (tuple(name.split(".")), value, option_flag(name))
-        for name, value in (options or {}).items()
-        if value is not None
-    ]
-    for said in (changes, given):
-        entries = _spelt_out(said)
-        _drop_alternatives(settings, entries)
-        settings.apply(entries)
-    if start is not None:
-        _drop_share(settings, start[0])
-    values = {
-        name: value
-        for name, value in settings.values.items()
-        if value is not None or name not in _SECTIONS  # `train:` with nothing below it
-    }
-    try:
-        return RunConfig.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(explain(error, settings, describe_fields(), option_flag)) from error
-
-
-def _spelt_out(entries: Sequence[_Entry]) -> list[_Entry]:
-    """A preset as the fields it stands for, beneath all others of the same source."""
-    presets = [entry for entry in entries if entry[0] == _PRESET and str(entry[1]) in PRESETS]
-    found = [one for _, name, origin in presets for one in _preset_entries(name, origin)]
-    return found + [entry for entry in entries if entry not in presets]
-
-
-def _preset_entries(name: str, origin: str) -> list[_Entry]:
-    return [(("prune", field), value, origin) for field, value in preset_fields(name).items()]
-
-
-def _drop_share(settings: Settings, origin: str) -> None:
-    """Take back the share of the checkpoint where another source chose a rule that takes none."""
-    rule, keep = ("prune", "rule"), ("prune", "keep")
-    elsewhere = settings.origin_of(keep) == origin != settings.origin_of(rule)
-    if elsewhere and settings.get(rule) not in SHARE_RULES:
-        settings.discard(keep)
-
-
-def _drop_alternatives(settings: Settings, entries: Iterable[tuple[FieldPath, Any, str]]) -> None:
-    """Take back what an earlier source said in the other way than these entries do."""
-    given = {".".join(path) for path, value, _ in entries if value is not None}
-    for names in _ALTERNATIVES:
-        for name, other in (names, names[::-1]):
-            if name in given:
-                settings.discard(tuple(other.split(".")))
-
-
-def option_flag(name: str) -> str:
-    """The command-line option of a field: "train.batch_size" is `--batch-size`."""
-    if name in _FLAGS:
-        return _FLAGS[name]
-    return "--" + name.rpartition(".")[2].replace("_", "-")
-
-
-def describe_fields() -> dict[str, str]:
-    """Sections and fields by dotted name, with descriptions: the reference of configs and --set."""
-    reference: dict[str, str] = {}
-    for name, info in RunConfig.model_fields.items():
-        kind = info.annotation
-        reference[name] = info.description or ""
-        if kind is PruningConfig:
-            reference |= {f"prune.{key}": text for key, text in _pruning_descriptions().items()}
-        elif isinstance(kind, type) and issubclass(kind, BaseModel):
-            for key, nested in kind.model_fields.items():
-                reference[f"{name}.{key}"] = _with_default(nested)
-    for key, nested in DistillConfig.model_fields.items():
-        reference[f"train.distill.{key}"] = _with_default(nested)
-    return reference
-
-
-def _with_default(info: FieldInfo) -> str:
-    text = info.description or ""
-    default = str(info.default).lower() if isinstance(info.default, bool) else info.default
-    return text if default is None else f"{text.rstrip('.')} (default: {default})."
-
-
-def _pruning_descriptions() -> dict[str, str]:
-    """The pruning record is a plain dataclass: its docstring's Attributes are its descriptions."""
-    text = (PruningConfig.__doc__ or "").partition("Attributes:")[2].partition("Raises:")[0]
-    names = "|".join(field.name for field in dataclasses.fields(PruningConfig))
-    parts = re.split(rf"^\s*({names}): ", text, flags=re.MULTILINE)
-    defaults = PruningConfig().to_dict()
-    return {
-        name: f"{' '.join(body.split()).rstrip('.')} (default: {defaults[name]})."
-        for name, body in zip(parts[1::2], parts[2::2], strict=True)
-    }
