@@ -236,6 +236,27 @@ def test_configs_are_frozen() -> None:
             {"prune.layers": "0, 2", "train.seed": 1, "task": "code_clone"},
             "runs/codebert-clone-detection-0-2-seed1",
         ),
+        (
+            {
+                "prune.layers": "all",
+                "prune.rule": "top",
+                "prune.keep": 0.5,
+                "prune.merge": "nearest",
+            },
+            "runs/codebert-defect-detection-all-top-keep0.5-nearest-seed123456",
+        ),
+        (
+            {"prune.layers": "0,2", "prune.rule": "top", "prune.keep": "0.9, 0.75"},
+            "runs/codebert-defect-detection-0-2-top-keep0.9-0.75-seed123456",
+        ),
+        (
+            {"prune.layers": "even", "prune.alpha": 0.75},
+            "runs/codebert-defect-detection-even-alpha0.75-seed123456",
+        ),
+        (
+            {"prune.rule": "top", "prune.keep": 0.5},
+            "runs/codebert-defect-detection-none-seed123456",
+        ),
         ({"output": "here"}, "here"),
     ],
 )

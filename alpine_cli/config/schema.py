@@ -297,7 +297,7 @@ class RunConfig(BaseModel):
     output: str | None = Field(
         default=None,
         min_length=1,
-        description="Run directory; default: runs/<model>-<task>-<layers>-seed<seed>.",
+        description="Run directory; default: runs/<model>-<task>-<pruning>-seed<seed>.",
     )
 
     @field_validator("head")
@@ -322,13 +322,18 @@ class RunConfig(BaseModel):
         return value
 
     def run_dir(self) -> Path:
-        """The run directory: `output`, or a name made of model, task, layers and seed.
+        """The run directory: `output`, or a name made of model, task, pruning and seed.
 
-        A run that starts from a checkpoint is called after the folder that holds it: "…-then-even".
+        Of the pruning the layers are named, and what else is not as published: "all-top-keep0.5". A
+        run that starts from a checkpoint is called after the folder that holds it: "…-then-even".
         """
         if self.output is not None:
             return Path(self.output)
         layers = self.prune.layers.replace(" ", "").replace(",", "-")
+        if layers != "none":
+            layers += "".join(
+                f"-{_word(name, value)}" for name, value in self._not_as_published().items()
+            )
         if Path(self.model).suffix == ".pt":
             name = f"{_plain_name(Path(self.model).resolve().parent.name)}-then-{layers}"
         else:
@@ -339,12 +344,13 @@ class RunConfig(BaseModel):
         """Settings of the pruning that change nothing, because no layer prunes: "rule top"."""
         if self.prune.layers != "none":
             return []
-        default = PruningConfig()
-        return [
-            f"{name} {getattr(self.prune, name)}"
-            for name in ("rule", "keep", "alpha", "score", "merge", "protect")
-            if getattr(self.prune, name) != getattr(default, name)
-        ]
+        return [f"{name} {value}" for name, value in self._not_as_published().items()]
+
+    def _not_as_published(self) -> dict[str, Any]:
+        """Settings of the pruning, layers aside, that are not the published rule's."""
+        mine, published = self.prune.to_dict(), PruningConfig().to_dict()
+        names = ("rule", "keep", "alpha", "score", "merge", "protect")
+        return {name: mine[name] for name in names if mine[name] != published[name]}
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values, for checkpoints and results."""
@@ -353,6 +359,13 @@ class RunConfig(BaseModel):
     def to_yaml(self) -> str:
         """All fields as a YAML document that `load_config` reads back to an equal config."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _word(name: str, value: Any) -> str:
+    """A setting in the name of a directory: words speak for themselves, numbers do not."""
+    if name not in ("keep", "alpha"):
+        return str(value)
+    return name + (re.sub(r",\s*", "-", value) if isinstance(value, str) else f"{value:g}")
 
 
 def _plain_name(name: str) -> str:
