@@ -324,16 +324,17 @@ class RunConfig(BaseModel):
     def run_dir(self) -> Path:
         """The run directory: `output`, or a name made of model, task, pruning and seed.
 
-        Of the pruning the layers are named, and what else is not as published: "all-top-keep0.5". A
-        run that starts from a checkpoint is called after the folder that holds it: "…-then-even".
+        Of the pruning the layers are named, and what else is not as published: "all-top-keep0.5"
+        (both ways of protecting tokens are). A run that starts from a checkpoint is called after
+        the folder that holds it: "…-then-even".
         """
         if self.output is not None:
             return Path(self.output)
         layers = self.prune.layers.replace(" ", "").replace(",", "-")
         if layers != "none":
-            layers += "".join(
-                f"-{_word(name, value)}" for name, value in self._not_as_published().items()
-            )
+            changed = self._not_as_published()
+            changed.pop("protect", None)
+            layers += "".join(f"-{_word(name, value)}" for name, value in changed.items())
         if Path(self.model).suffix == ".pt":
             name = f"{_plain_name(Path(self.model).resolve().parent.name)}-then-{layers}"
         else:

@@ -99,7 +99,7 @@ def test_config_set_and_options(finetune: Run, tmp_path: Path) -> None:
     result = finetune("--set", "prune.alpha=2.0", "--json", config=config, seed=9)
     assert result.exit_code == 0, result.stderr
     run = Path(json.loads(result.stdout)["run_dir"])
-    assert run.name == "tiny-roberta-defect-detection-all-seed9"
+    assert run.name == "tiny-roberta-defect-detection-all-alpha2-seed9"
     text = (run / "config.yaml").read_text(encoding="utf-8")
     assert re.search(r"alpha: 2\.0", text)
 
@@ -328,7 +328,7 @@ def test_recovery_with_distillation(finetune: Run, run_alpine: Run, data: Path) 
     )
     assert result.exit_code == 0, result.stderr
     answer = json.loads(result.stdout)
-    assert answer["run_dir"] == "runs/first-then-even-seed123456"
+    assert answer["run_dir"] == "runs/first-then-even-top-keep0.6-cls-seed123456"
     assert answer["test"]["tokens_kept"] < 0.9
     assert "teacher: " in result.stderr
     run = load_config(Path(answer["run_dir"]) / "config.yaml")
@@ -395,7 +395,7 @@ def test_a_decoder_is_trained_kept_and_counted(
     tiny_tokenizer.save_pretrained(folder)
     result = finetune(model=folder, layers="even", alpha=0.5, seed=3, head="standard")
     assert result.exit_code == 0, result.stderr
-    kept = Path("runs/tiny-gpt2-defect-detection-even-seed3/ckpt.pt")
+    kept = Path("runs/tiny-gpt2-defect-detection-even-alpha0.5-seed3/ckpt.pt")
     model, _ = load_checkpoint(kept).build()
     assert model.reads_last
     assert model.config.pad_token_id == tiny_tokenizer.pad_token_id
