@@ -152,6 +152,14 @@ def _resolve_pruning(checkpoint: Checkpoint, options: MeasureOptions) -> Pruning
     }
     given = {**(options.prune or {}), **asked}
     pruning = PruningConfig.from_dict(laid_over(checkpoint.pruning, given))
+    idle = [
+        name for name in ("rule", "keep", "alpha", "score", "merge", "protect") if name in given
+    ]
+    if pruning.layers == "none" and "layers" not in given and idle:
+        raise ConfigError(
+            f"{', '.join(idle)}: would change nothing, because no layer of {options.checkpoint}"
+            " prunes; choose layers, too: --prune layers=all (or even, odd, 0,2,4)"
+        )
     layers = encoder_depth(checkpoint)
     if layers is not None:
         pruning.resolve(layers)

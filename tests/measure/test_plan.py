@@ -60,6 +60,19 @@ def test_a_checkpoint_without_pruning_measures_two_variants_and_says_so(
     assert "--layers even" in str(plan.cautions[0])
 
 
+def test_a_rule_without_a_layer_that_prunes_is_refused(
+    options: MeasureOptions, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """`--prune rule=top` on a checkpoint that prunes nothing measured the unpruned model alone."""
+    bare = write_checkpoint(tmp_path / "bare.pt", tiny_model_dir, layers="none")
+    data = options.checkpoint.parents[1] / "data"
+    asked = replace(options, checkpoint=bare, data=data, prune={"rule": "top", "keep": 0.75})
+    with pytest.raises(ConfigError, match=r"rule, keep: would change nothing.*layers=all"):
+        make_plan(asked)
+    assert "pruned" in make_plan(replace(asked, layers="all")).variants
+    make_plan(replace(asked, prune={"layers": "none", "rule": "top", "keep": 0.75}))
+
+
 def test_a_baseline_lends_its_weights_to_stock_and_unpruned(
     options: MeasureOptions, tmp_path: Path, tiny_model_dir: Path
 ) -> None:
