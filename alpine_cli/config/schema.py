@@ -25,7 +25,7 @@ from pydantic import (
 from alpine_cli.config.pruning import read_pruning
 from alpine_cli.dataflow import LANGUAGES
 from alpine_cli.errors import ConfigError
-from alpine_cli.pruning.config import PruningConfig
+from alpine_cli.pruning.config import DECISIONS, PruningConfig
 from alpine_cli.tasks.batching import BatchLimit
 from alpine_cli.tasks.data import Columns
 from alpine_cli.tasks.registry import resolve_task
@@ -350,8 +350,7 @@ class RunConfig(BaseModel):
     def _not_as_published(self) -> dict[str, Any]:
         """Settings of the pruning, layers aside, that are not the published rule's."""
         mine, published = self.prune.to_dict(), PruningConfig().to_dict()
-        names = ("rule", "keep", "alpha", "score", "merge", "protect")
-        return {name: mine[name] for name in names if mine[name] != published[name]}
+        return {name: mine[name] for name in DECISIONS if mine[name] != published[name]}
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values, for checkpoints and results."""

@@ -25,7 +25,7 @@ from alpine_cli.measure.workload import (
     build_from,
     load_samples,
 )
-from alpine_cli.pruning.config import SHARE_RULES, PruningConfig, laid_over
+from alpine_cli.pruning.config import DECISIONS, SHARE_RULES, PruningConfig, laid_over
 from alpine_cli.results import Caution, Subject, Variant
 from alpine_cli.tasks.data import SPLIT_NAMES
 from alpine_cli.tasks.encoding import EncodingSpec, encode
@@ -152,9 +152,7 @@ def _resolve_pruning(checkpoint: Checkpoint, options: MeasureOptions) -> Pruning
     }
     given = {**(options.prune or {}), **asked}
     pruning = PruningConfig.from_dict(laid_over(checkpoint.pruning, given))
-    idle = [
-        name for name in ("rule", "keep", "alpha", "score", "merge", "protect") if name in given
-    ]
+    idle = [name for name in DECISIONS if name in given]
     if pruning.layers == "none" and "layers" not in given and idle:
         raise ConfigError(
             f"{', '.join(idle)}: would change nothing, because no layer of {options.checkpoint}"

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, get_args
 from alpine_cli.pruning.errors import PruningError
 
 __all__ = [
+    "DECISIONS",
     "SHARE_RULES",
     "EngineName",
     "Merge",
@@ -165,6 +166,10 @@ class PruningConfig:
                 f" known: {', '.join(sorted(known))}"
             )
         return cls(**values)
+
+
+DECISIONS = ("rule", "keep", "alpha", "score", "merge", "protect")
+"""Settings that say which tokens go and how: of no consequence where no layer prunes."""
 
 
 def laid_over(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
